@@ -1,0 +1,151 @@
+//! An expected no: what the gate answers when it does not forward a request.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Makes the closed set of refusal codes: variant, stable name, what it means for an operator.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal,)+) => {
+        /// The stable code of a refusal, in the answer, in the record and in the metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $($(#[$doc])* $variant,)+ }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that programs match on.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Two parsers could read the request target differently.
+    TargetAmbiguous => "request.target_ambiguous",
+    /// The request target is not an absolute path this gate takes.
+    TargetInvalid => "request.target_invalid",
+    /// No host, more than one, or one that is not a host name.
+    HostInvalid => "request.host_invalid",
+    /// Length and transfer coding contradict each other or are repeated.
+    FramingInvalid => "request.framing_invalid",
+    /// A header field cannot be forwarded.
+    HeaderInvalid => "request.header_invalid",
+    /// The method is one the gate does not carry (`CONNECT`, `TRACE`).
+    MethodRefused => "request.method_refused",
+    /// The client asked for a change of protocol that the route does not carry.
+    UpgradeRefused => "request.upgrade_refused",
+    /// No route matches.
+    RouteNotFound => "route.not_found",
+    /// The request carries no identity that the gate accepts. One code for every reason.
+    IdentityRefused => "identity.refused",
+    /// Too many failed identities from this address.
+    IdentityThrottled => "identity.throttled",
+    /// A limit has no tokens left for now.
+    LimitExceeded => "limit.exceeded",
+    /// The request costs more than the limit ever holds.
+    LimitNever => "limit.never",
+    /// The ledger cannot answer.
+    LedgerUnavailable => "ledger.unavailable",
+    /// The real credential of the upstream, or another secret of the route, is not resolved.
+    SecretUnresolved => "secret.unresolved",
+    /// The upstream has no node to send to.
+    UpstreamAbsent => "upstream.absent",
+    /// No connection to the upstream.
+    UpstreamUnreachable => "upstream.unreachable",
+    /// The upstream's certificate was not accepted.
+    UpstreamUntrusted => "upstream.untrusted",
+    /// The upstream did not answer in time.
+    UpstreamTimeout => "upstream.timeout",
+    /// The upstream answered something that is not HTTP, or broke off.
+    UpstreamBroken => "upstream.broken",
+    /// The request's body could not be read to its end.
+    BodyBroken => "request.body_broken",
+    /// The node has as many requests as it may hold.
+    Overloaded => "gate.overloaded",
+    /// Too many requests wait for their turn.
+    QueueFull => "gate.queue_full",
+    /// The node has no rules yet.
+    NotReady => "gate.not_ready",
+    /// A defect of the gate.
+    Internal => "gate.internal",
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How much of a reason the client may have: none, or the sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grade {
+    /// The client sees the code and its general sentence only; the detail goes to the record.
+    Sealed,
+    /// The client sees the detail too.
+    Open,
+}
+
+/// Whether the same request can succeed later, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// A retry cures nothing.
+    #[default]
+    Never,
+    /// A retry may succeed at once or soon; the gate does not know when.
+    Soon,
+    /// A retry before this has passed is refused again.
+    After(Duration),
+}
+
+/// An expected no, with everything the answer and the record need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: Code,
+    /// What was refused, in a sentence without secrets.
+    pub detail: Cow<'static, str>,
+    pub grade: Grade,
+    pub retry: Retry,
+    /// The limit or budget that said no, by name; never the amounts of others.
+    pub limit: Option<crate::LimitId>,
+    /// The status a route's author chose (`rejected_code`), instead of the code's own.
+    pub status: Option<u16>,
+    /// The text a route's author chose (`rejected_msg`).
+    pub message: Option<std::sync::Arc<str>>,
+    /// The challenge of a 401 (RFC 9110 §11.6.1).
+    pub challenge: Option<std::sync::Arc<str>>,
+}
+
+impl Refusal {
+    /// A refusal that a retry does not cure and whose detail the client may read.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            grade: Grade::Open,
+            retry: Retry::Never,
+            limit: None,
+            status: None,
+            message: None,
+            challenge: None,
+        }
+    }
+
+    /// The same, with when to try again.
+    #[must_use]
+    pub const fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The same, with the detail kept from the client.
+    #[must_use]
+    pub const fn sealed(mut self) -> Self {
+        self.grade = Grade::Sealed;
+        self
+    }
+}

@@ -1,0 +1,1 @@
+//! Conditions on a request, in APISIX's `vars` language.

@@ -1,0 +1,21 @@
+//! Judgement: given the compiled rules, the facts of a request and the time, decide.
+//!
+//! Floor 1, pure. What is absent: I/O, async, clocks, locks, documents. [`Snapshot`] is what
+//! `config` compiles and what the gate reads; each noun's file holds its compiled shape and its
+//! decisions.
+
+pub mod expression;
+pub mod fact;
+pub mod identity;
+pub mod limit;
+pub mod plan;
+pub mod plugin;
+pub mod record;
+pub mod rewrite;
+pub mod route;
+mod snapshot;
+pub mod target;
+pub mod upstream;
+pub mod variable;
+
+pub use snapshot::{Snapshot, Unresolved};

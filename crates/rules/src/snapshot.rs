@@ -1,0 +1,33 @@
+//! The compiled, immutable rules that the gate reads.
+
+use std::sync::Arc;
+
+use model::Revision;
+
+use crate::identity::Agents;
+use crate::limit::Limit;
+use crate::route::RouteIndex;
+
+/// Everything a request is judged by, swapped whole.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The state of the document this was compiled from.
+    pub revision: Revision,
+    pub routes: RouteIndex,
+    pub agents: Agents,
+    /// The document's limits, in the order of their ids.
+    pub limits: Vec<Arc<Limit>>,
+    /// References to secrets that this node could not resolve, by the place that names them.
+    pub unresolved: Vec<Unresolved>,
+}
+
+/// A reference to a secret that this node could not resolve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The place in the document, such as `/upstreams/cloudflare/credential`.
+    pub place: String,
+    /// The reference itself; it names a secret and holds none.
+    pub reference: String,
+    /// Why, without secrets.
+    pub why: String,
+}
