@@ -42,6 +42,12 @@ macro_rules! text_id {
                 &self.0
             }
 
+            /// Wraps text that is shared already.
+            #[must_use]
+            pub const fn from_shared(text: std::sync::Arc<str>) -> Self {
+                Self(text)
+            }
+
             /// The text, shared.
             #[must_use]
             pub fn shared(&self) -> std::sync::Arc<str> {

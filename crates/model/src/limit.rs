@@ -135,13 +135,21 @@ impl Bucket {
         Tokens(self.capacity / self.rate.den)
     }
 
+    /// How long the bucket takes to refill this many units, rounded up to a microsecond; `None`
+    /// when it never does.
+    #[must_use]
+    pub const fn refill_time(self, units: u64) -> Option<Duration> {
+        match units {
+            0 => Some(Duration::ZERO),
+            _ if self.rate.num == 0 => None,
+            _ => Some(Duration::from_micros(units.div_ceil(self.rate.num))),
+        }
+    }
+
     /// How long an empty bucket takes to be full; `None` when it never refills.
     #[must_use]
     pub const fn time_to_full(self) -> Option<Duration> {
-        if self.rate.num == 0 {
-            return None;
-        }
-        Some(Duration::from_micros(self.capacity.div_ceil(self.rate.num)))
+        self.refill_time(self.capacity)
     }
 }
 
@@ -162,8 +170,7 @@ fn decimal(text: &str) -> Result<(u64, u64), RateError> {
         return Err(RateError::NotDecimal);
     }
     let fraction = fraction.trim_end_matches('0');
-    let mut digits: u64 =
-        format!("{whole}{fraction}").parse().map_err(|_| RateError::TooFine)?;
+    let mut digits: u64 = format!("{whole}{fraction}").parse().map_err(|_| RateError::TooFine)?;
     let places = i32::try_from(fraction.len()).map_err(|_| RateError::TooFine)? - exponent;
     let power = 10_u64.checked_pow(places.unsigned_abs()).ok_or(RateError::TooFine)?;
     if places >= 0 {

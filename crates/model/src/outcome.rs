@@ -141,7 +141,7 @@ pub struct Outcome {
     pub user_agent: Option<Arc<str>>,
     pub route: Option<RouteId>,
     pub identity: Option<Identity>,
-    /// The limits that were drawn on, by name.
+    /// The limits that were drawn on: the ids of `limits`, and the places of `limit-req`.
     pub limits: Vec<LimitId>,
     pub attempt: Option<Attempt>,
     /// The path that was forwarded, when it is another than the client's.

@@ -6,6 +6,7 @@
 
 pub mod expression;
 pub mod fact;
+pub mod field;
 pub mod identity;
 pub mod limit;
 pub mod plan;

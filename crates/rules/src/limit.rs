@@ -1,8 +1,10 @@
 //! Limits: whom they bind, and how a bucket fills.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::{AgentId, Bucket, LimitId, RouteId, TeamId};
+use model::{AgentId, Bucket, Identity, LimitId, RouteId, TeamId, Tokens, Uptime};
 
 /// A limit of the document (kind `limits`).
 #[derive(Clone, Debug)]
@@ -46,3 +48,209 @@ pub enum OnOutage {
     Refuse,
     Allow,
 }
+
+impl Selector {
+    /// Whether a request of this route, identity and method is bound.
+    #[must_use]
+    pub fn binds(&self, route: &RouteId, identity: Option<&Identity>, method: &str) -> bool {
+        let Self { routes, agents, teams, methods } = self;
+        let agent = identity.map(|identity| &identity.agent);
+        let team = identity.and_then(|identity| identity.team.as_ref());
+        (routes.is_empty() || routes.contains(route))
+            && (agents.is_empty() || agent.is_some_and(|agent| agents.contains(agent)))
+            && (teams.is_empty() || team.is_some_and(|team| teams.contains(team)))
+            && (methods.is_empty() || methods.iter().any(|listed| **listed == *method))
+    }
+}
+
+/// The limits of a document, filed under their narrowest selector, so that a request looks only
+/// at those that can bind it.
+#[derive(Debug, Default)]
+pub struct LimitIndex {
+    everywhere: Vec<Arc<Limit>>,
+    by_agent: HashMap<AgentId, Vec<Arc<Limit>>>,
+    by_route: HashMap<RouteId, Vec<Arc<Limit>>>,
+    by_team: HashMap<TeamId, Vec<Arc<Limit>>>,
+    count: usize,
+}
+
+impl LimitIndex {
+    /// Files every limit once for each name in its narrowest selector.
+    #[must_use]
+    pub fn build(limits: Vec<Arc<Limit>>) -> Self {
+        let mut index = Self { count: limits.len(), ..Self::default() };
+        for limit in limits {
+            let Selector { routes, agents, teams, methods: _ } = &limit.selector;
+            if !agents.is_empty() {
+                file(&mut index.by_agent, agents, &limit);
+            } else if !routes.is_empty() {
+                file(&mut index.by_route, routes, &limit);
+            } else if !teams.is_empty() {
+                file(&mut index.by_team, teams, &limit);
+            } else {
+                index.everywhere.push(limit);
+            }
+        }
+        index
+    }
+
+    /// How many limits there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The limits that bind a request.
+    pub fn binding<'a>(
+        &'a self,
+        route: &'a RouteId,
+        identity: Option<&'a Identity>,
+        method: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Limit>> {
+        let by_agent = identity.and_then(|identity| self.by_agent.get(&identity.agent));
+        let team = identity.and_then(|identity| identity.team.as_ref());
+        let by_team = team.and_then(|team| self.by_team.get(team));
+        let by_route = self.by_route.get(route);
+        [Some(&self.everywhere), by_agent, by_route, by_team]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(move |limit| limit.selector.binds(route, identity, method))
+    }
+}
+
+fn file<Id: Clone + Eq + std::hash::Hash>(
+    map: &mut HashMap<Id, Vec<Arc<Limit>>>,
+    ids: &[Id],
+    limit: &Arc<Limit>,
+) {
+    for id in ids {
+        let filed = map.entry(id.clone()).or_default();
+        // A selector that names an id twice still binds once.
+        if !filed.iter().any(|other| Arc::ptr_eq(other, limit)) {
+            filed.push(Arc::clone(limit));
+        }
+    }
+}
+
+/// How far a bucket is drawn, in units of its rate, at a moment. Exact: nothing is rounded, so
+/// that for every window `w` the tokens taken are at most `burst + rate · w`
+/// (the generic cell rate algorithm of ITU-T I.371 as a continuous leaky bucket).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Units taken and not yet refilled.
+    used: u64,
+    /// Units of one token when `used` was counted.
+    unit: u64,
+    at: Uptime,
+}
+
+/// What a bucket gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// How long the request waits until the bucket would have been empty of others: the turn of
+    /// a request in a queue that drains at the bucket's rate. The end of time if it never does.
+    pub turn: Duration,
+    /// Whole tokens left.
+    pub left: Tokens,
+    /// Until one more token than `left` is there; zero when the bucket is full.
+    pub more: Duration,
+}
+
+/// Why a bucket gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// The tokens will be there after this.
+    For(Duration),
+    /// They will never be there: the bucket is too small, or never refills.
+    Never,
+}
+
+impl Level {
+    /// A bucket nobody has drawn on.
+    #[must_use]
+    pub const fn full(at: Uptime) -> Self {
+        Self { used: 0, unit: 1, at }
+    }
+
+    /// A bucket with nothing left: what is safe to assume when its history is lost.
+    #[must_use]
+    pub const fn empty(bucket: Bucket, at: Uptime) -> Self {
+        Self { used: bucket.capacity(), unit: bucket.unit(), at }
+    }
+
+    /// A level read back from storage: `used` in units of `1 / unit` token.
+    #[must_use]
+    pub const fn restored(used: u64, unit: u64, at: Uptime) -> Self {
+        Self { used, unit: if unit == 0 { 1 } else { unit }, at }
+    }
+
+    /// Units used, units of a token, and when: for storage.
+    #[must_use]
+    pub const fn parts(self) -> (u64, u64, Uptime) {
+        (self.used, self.unit, self.at)
+    }
+
+    /// The level at `now`: refilled since, and counted in this bucket's units. A clock that goes
+    /// back refills nothing.
+    #[must_use]
+    pub fn at(self, bucket: Bucket, now: Uptime) -> Self {
+        let used = self.rescaled(bucket);
+        let elapsed = now.as_micros().saturating_sub(self.at.as_micros());
+        let refilled = bucket.refill().saturating_mul(elapsed);
+        Self { used: used.saturating_sub(refilled), unit: bucket.unit(), at: now.max(self.at) }
+    }
+
+    /// Whether the bucket is full again, so that its history may be forgotten.
+    #[must_use]
+    pub fn is_full(self, bucket: Bucket, now: Uptime) -> bool {
+        self.at(bucket, now).used == 0
+    }
+
+    /// Takes `cost` tokens at `now`, or nothing.
+    ///
+    /// # Errors
+    /// How long the bucket is short of them.
+    pub fn take(self, bucket: Bucket, cost: Tokens, now: Uptime) -> Result<(Self, Taken), Short> {
+        let level = self.at(bucket, now);
+        let price = cost.0.checked_mul(bucket.unit()).ok_or(Short::Never)?;
+        if price > bucket.capacity() {
+            return Err(Short::Never);
+        }
+        let used = level.used.saturating_add(price);
+        if used > bucket.capacity() {
+            return Err(bucket
+                .refill_time(used - bucket.capacity())
+                .map_or(Short::Never, Short::For));
+        }
+        let turn = bucket.refill_time(level.used).unwrap_or(Duration::MAX);
+        Ok((Self { used, ..level }, Self { used, ..level }.report(bucket, turn)))
+    }
+
+    fn report(self, bucket: Bucket, turn: Duration) -> Taken {
+        let credit = bucket.capacity().saturating_sub(self.used);
+        let left = credit / bucket.unit();
+        let next = ((left + 1).saturating_mul(bucket.unit())).min(bucket.capacity());
+        let more = bucket.refill_time(next.saturating_sub(credit)).unwrap_or(Duration::MAX);
+        Taken { turn, left: Tokens(left), more }
+    }
+
+    /// `used` in the units of a bucket whose rate has changed since, rounded up: a change of a
+    /// limit never gives a token away.
+    fn rescaled(self, bucket: Bucket) -> u64 {
+        if self.unit == bucket.unit() {
+            return self.used;
+        }
+        let exact = u128::from(self.used) * u128::from(bucket.unit());
+        u64::try_from(exact.div_ceil(u128::from(self.unit))).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -142,7 +142,10 @@ pub enum RequestIdAlgorithm {
     Uuid,
     Nanoid,
     /// Characters drawn from a set.
-    RangeId { characters: Arc<str>, length: usize },
+    RangeId {
+        characters: Arc<str>,
+        length: usize,
+    },
     Ksuid,
 }
 

@@ -1,12 +1,24 @@
 //! Routes: which one takes a request.
 
+mod forest;
+mod host;
+mod index;
+mod method;
+mod network;
+mod pattern;
+
 use std::sync::Arc;
 
 use model::RouteId;
 
 use crate::expression::Expression;
+use crate::fact::Facts;
 use crate::plugin::Plugins;
 use crate::upstream::{Timeouts, Upstream};
+
+pub use index::{Ambiguous, RouteIndex};
+pub use method::Methods;
+pub use network::Network;
 
 /// A compiled route.
 #[derive(Debug)]
@@ -34,4 +46,14 @@ pub struct Route {
     /// A reference to a secret in the route that this node could not resolve: requests are
     /// refused rather than sent with the reference as text.
     pub unresolved: Option<Arc<str>>,
+}
+
+impl Route {
+    /// Whether the conditions beside host and path hold: method, client's network, `vars`.
+    pub(crate) fn accepts(&self, facts: &Facts<'_>) -> bool {
+        self.methods.contains(facts.method)
+            && (self.clients.is_empty()
+                || self.clients.iter().any(|network| network.contains(facts.address())))
+            && self.vars.as_ref().is_none_or(|vars| vars.holds(facts))
+    }
 }

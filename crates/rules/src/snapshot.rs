@@ -1,11 +1,9 @@
 //! The compiled, immutable rules that the gate reads.
 
-use std::sync::Arc;
-
 use model::Revision;
 
 use crate::identity::Agents;
-use crate::limit::Limit;
+use crate::limit::LimitIndex;
 use crate::route::RouteIndex;
 
 /// Everything a request is judged by, swapped whole.
@@ -16,7 +14,7 @@ pub struct Snapshot {
     pub routes: RouteIndex,
     pub agents: Agents,
     /// The document's limits, in the order of their ids.
-    pub limits: Vec<Arc<Limit>>,
+    pub limits: LimitIndex,
     /// References to secrets that this node could not resolve, by the place that names them.
     pub unresolved: Vec<Unresolved>,
 }
