@@ -111,6 +111,14 @@ impl Bucket {
         Ok(Self { rate: Rate { num, den }, capacity })
     }
 
+    /// A bucket from its own numbers, as storage kept them: units refilled a microsecond, units
+    /// of a token, units of capacity. `None` when no bucket has them.
+    #[must_use]
+    pub fn from_parts(refill: u64, unit: u64, capacity: u64) -> Option<Self> {
+        let sound = unit > 0 && refill <= LARGEST && unit <= LARGEST && capacity <= LARGEST;
+        sound.then_some(Self { rate: Rate { num: refill, den: unit }, capacity })
+    }
+
     /// Units that one microsecond refills.
     #[must_use]
     pub const fn refill(self) -> u64 {
