@@ -17,7 +17,7 @@ pub use entropy::{Entropy, SystemEntropy};
 pub use identity::{AgentId, CredentialId, Identity, OrganisationId, RunId, TeamId};
 pub use limit::{Bucket, BucketError, LimitId, Rate, RateError, Tokens};
 pub use outcome::{Attempt, Ending, Outcome, Protocol, RequestId, Scheme, Timing, Trace};
-pub use refusal::{Code, Grade, Refusal, Retry};
+pub use refusal::{Code, Custom, Grade, Refusal, RefusalBody, Retry};
 pub use route::{NodeName, Revision, RouteId, UpstreamId};
 pub use secret::Secret;
 pub use time::{Clock, SystemClock, Timestamp, Uptime};

@@ -111,12 +111,28 @@ pub struct Refusal {
     pub retry: Retry,
     /// The limit or budget that said no, by name; never the amounts of others.
     pub limit: Option<crate::LimitId>,
-    /// The status a route's author chose (`rejected_code`), instead of the code's own.
+    /// What a route's author wants said instead; boxed, since few refusals have it.
+    pub custom: Option<Box<Custom>>,
+}
+
+/// What a route's author wants of a refusal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Custom {
+    /// The status (`rejected_code`), instead of the code's own.
     pub status: Option<u16>,
-    /// The text a route's author chose (`rejected_msg`).
+    /// The message (`rejected_msg`).
     pub message: Option<std::sync::Arc<str>>,
+    /// The whole body (`_meta.error_response`), instead of the gate's.
+    pub body: Option<RefusalBody>,
     /// The challenge of a 401 (RFC 9110 §11.6.1).
     pub challenge: Option<std::sync::Arc<str>>,
+}
+
+/// A body that replaces the gate's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusalBody {
+    pub content_type: &'static str,
+    pub text: std::sync::Arc<str>,
 }
 
 impl Refusal {
@@ -129,9 +145,7 @@ impl Refusal {
             grade: Grade::Open,
             retry: Retry::Never,
             limit: None,
-            status: None,
-            message: None,
-            challenge: None,
+            custom: None,
         }
     }
 
@@ -139,6 +153,13 @@ impl Refusal {
     #[must_use]
     pub const fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// The same, said as a route's author wants it.
+    #[must_use]
+    pub fn custom(mut self, custom: Custom) -> Self {
+        self.custom = Some(Box::new(custom));
         self
     }
 

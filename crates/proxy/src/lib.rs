@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Carries traffic: accept, judge, forward, settle, record.
+//!
+//! Floor 3. Each core has a runtime, listeners and upstream connections of its own; cores share
+//! the snapshot, the ledger and the recorder. Only [`pipeline`] calls the stages. What is absent:
+//! Raft, admin, documents.
+
+mod accept;
+mod admit;
+mod balance;
+mod body;
+mod cache;
+mod connect;
+mod core;
+mod forward;
+mod gate;
+mod head;
+mod identify;
+mod metrics;
+mod pipeline;
+mod pool;
+mod resolve;
+mod respond;
+mod tls;
+mod trip;
+
+pub use gate::{Drained, Error, Gate, Listeners, Options};
+pub use metrics::Metrics;
+pub use resolve::Override;
+pub use respond::status_of;
+pub use tls::{Roots, ServerTls};

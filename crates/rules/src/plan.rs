@@ -31,6 +31,8 @@ pub struct Draw {
 pub enum DrawRule {
     LimitReq(Arc<Plugin<LimitReq>>),
     Limit(Arc<Limit>),
+    /// Identities that failed.
+    Failures,
 }
 
 /// A bucket's name: what it belongs to, and whom it counts.
@@ -67,6 +69,7 @@ impl DrawRule {
         match self {
             Self::LimitReq(plugin) => LimitId::from_shared(Arc::clone(&plugin.place)),
             Self::Limit(limit) => limit.id.clone(),
+            Self::Failures => LimitId::new("failures"),
         }
     }
 
@@ -76,6 +79,7 @@ impl DrawRule {
         match self {
             Self::LimitReq(_) => "limit-req",
             Self::Limit(limit) => limit.id.as_str(),
+            Self::Failures => "failures",
         }
     }
 
@@ -83,7 +87,7 @@ impl DrawRule {
     #[must_use]
     pub fn is_shadow(&self) -> bool {
         match self {
-            Self::LimitReq(_) => false,
+            Self::LimitReq(_) | Self::Failures => false,
             Self::Limit(limit) => limit.shadow,
         }
     }
@@ -94,6 +98,7 @@ impl DrawRule {
         match self {
             Self::LimitReq(plugin) => plugin.rule.allow_degradation,
             Self::Limit(limit) => limit.on_outage == OnOutage::Allow,
+            Self::Failures => true,
         }
     }
 
@@ -102,7 +107,7 @@ impl DrawRule {
     pub fn queues(&self) -> bool {
         match self {
             Self::LimitReq(plugin) => !plugin.rule.nodelay,
-            Self::Limit(_) => false,
+            Self::Limit(_) | Self::Failures => false,
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use model::{AgentId, Bucket};
+use model::{AgentId, Bucket, RefusalBody};
 
 use crate::expression::Expression;
 use crate::record::{FileLogger, Syslog};
@@ -57,6 +57,21 @@ pub struct Plugin<T> {
     /// The body of its refusals (`_meta.error_response`), as JSON or plain text.
     pub error_response: Option<ErrorResponse>,
     pub rule: T,
+}
+
+impl<T> Plugin<T> {
+    /// The body of this plugin's refusals, where its author wrote one.
+    #[must_use]
+    pub fn refusal_body(&self) -> Option<RefusalBody> {
+        self.error_response.as_ref().map(|response| match response {
+            ErrorResponse::Json(text) => {
+                RefusalBody { content_type: "application/json", text: Arc::clone(text) }
+            }
+            ErrorResponse::Text(text) => {
+                RefusalBody { content_type: "text/plain; charset=utf-8", text: Arc::clone(text) }
+            }
+        })
+    }
 }
 
 /// The body that replaces a plugin's own refusal.

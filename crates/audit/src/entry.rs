@@ -1,0 +1,220 @@
+//! What the proxy hands over when a request has ended.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use model::Outcome;
+use rules::expression::Expression;
+use rules::fact::Facts;
+use rules::plugin::{Plugin, Plugins};
+use rules::record::{BodyCapture, FileLogger, RecordShape, Syslog};
+use rules::variable::Variable;
+
+use crate::format;
+
+/// One request for the record.
+#[derive(Debug)]
+pub struct Entry {
+    pub outcome: Outcome,
+    /// Which loggers of the route want it.
+    pub loggers: Loggers,
+    /// What their formats need of the request.
+    pub captures: Captures,
+    pub bodies: Bodies,
+}
+
+/// The loggers that apply to a request, decided at its head.
+#[derive(Clone, Debug, Default)]
+pub struct Loggers {
+    pub syslog: Option<Logger<Syslog>>,
+    pub file: Option<Logger<FileLogger>>,
+}
+
+/// One logger and what it wants of the bodies.
+#[derive(Debug)]
+pub struct Logger<T> {
+    pub plugin: Arc<Plugin<T>>,
+    /// Bytes of the request's body it writes; `None` for none.
+    pub request_body: Option<usize>,
+    /// Bytes of the answer's body it writes; `None` for none.
+    pub response_body: Option<usize>,
+}
+
+impl<T> Clone for Logger<T> {
+    fn clone(&self) -> Self {
+        Self { plugin: Arc::clone(&self.plugin), ..*self }
+    }
+}
+
+impl Loggers {
+    /// Those of `plugins` whose conditions hold. Every condition (`_meta.filter`, `match`, the
+    /// ones on bodies) is judged here, on what is known once the identity is proven, and never
+    /// again. Costs nothing where no logger is configured.
+    #[must_use]
+    pub fn choose(plugins: &Plugins, facts: &Facts<'_>) -> Self {
+        let syslog = plugins.syslog.as_ref().filter(|plugin| holds(&plugin.filter, facts));
+        let file = plugins
+            .file_logger
+            .as_ref()
+            .filter(|plugin| holds(&plugin.filter, facts) && holds(&plugin.rule.only, facts));
+        Self {
+            syslog: syslog.map(|plugin| Logger::new(plugin, &plugin.rule.record, facts)),
+            file: file.map(|plugin| Logger::new(plugin, &plugin.rule.record, facts)),
+        }
+    }
+
+    /// Whether no logger applies; the audit file takes the request all the same.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.syslog.is_none() && self.file.is_none()
+    }
+
+    /// Bytes of the request's body to keep for the record; 0 for none.
+    #[must_use]
+    pub fn request_body_max(&self) -> usize {
+        let syslog = self.syslog.as_ref().and_then(|logger| logger.request_body);
+        syslog.max(self.file.as_ref().and_then(|logger| logger.request_body)).unwrap_or(0)
+    }
+
+    /// Bytes of the answer's body to keep for the record; 0 for none.
+    #[must_use]
+    pub fn response_body_max(&self) -> usize {
+        let syslog = self.syslog.as_ref().and_then(|logger| logger.response_body);
+        syslog.max(self.file.as_ref().and_then(|logger| logger.response_body)).unwrap_or(0)
+    }
+}
+
+impl<T> Logger<T> {
+    fn new(plugin: &Arc<Plugin<T>>, record: &RecordShape, facts: &Facts<'_>) -> Self {
+        let wanted = |body: &Option<BodyCapture>| {
+            let body = body.as_ref().filter(|body| holds(&body.when, facts))?;
+            Some(body.max_bytes)
+        };
+        Self {
+            plugin: Arc::clone(plugin),
+            request_body: wanted(&record.request_body),
+            response_body: wanted(&record.response_body),
+        }
+    }
+}
+
+/// An absent condition holds.
+fn holds(condition: &Option<Expression>, facts: &Facts<'_>) -> bool {
+    condition.as_ref().is_none_or(|condition| condition.holds(facts))
+}
+
+/// Further names whose values are credentials and are never written: what a route's `jwt-auth`
+/// and `key-auth` read. The usual names need not be listed.
+#[derive(Clone, Debug, Default)]
+pub struct SecretNames {
+    pub headers: Vec<HeaderName>,
+    pub queries: Vec<Arc<str>>,
+    pub cookies: Vec<Arc<str>>,
+}
+
+impl SecretNames {
+    /// Where the plugins of a request look for credentials.
+    #[must_use]
+    pub fn of(plugins: &Plugins) -> Self {
+        let jwt = plugins.jwt_auth.as_ref().map(|plugin| &plugin.rule.sources);
+        let key = plugins.key_auth.as_ref().map(|plugin| &plugin.rule.sources);
+        let mut names = Self::default();
+        for sources in [jwt, key].into_iter().flatten() {
+            names.headers.push(sources.header.clone());
+            names.queries.push(Arc::clone(&sources.query));
+            names.cookies.extend(sources.cookie.clone());
+        }
+        names
+    }
+
+    /// Whether a variable's value is a credential. Every cookie counts as one: none that
+    /// authenticates can be told from its name.
+    fn hold(&self, variable: &Variable) -> bool {
+        match variable {
+            Variable::Cookie(_) => true,
+            Variable::Header(name) => {
+                SECRET_HEADERS.contains(&name.as_str()) || self.headers.contains(name)
+            }
+            Variable::Arg(name) => {
+                SECRET_QUERIES.iter().any(|secret| secret.eq_ignore_ascii_case(name))
+                    || self.queries.contains(name)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The values of the request's variables that the formats of its loggers name. Credentials are
+/// masked as they are taken, so no entry ever holds one.
+#[derive(Clone, Debug, Default)]
+pub struct Captures {
+    values: Vec<(Variable, Box<str>)>,
+}
+
+impl Captures {
+    /// Takes what the formats of `loggers` name and the outcome will not hold. Allocates nothing
+    /// when there is no format.
+    #[must_use]
+    pub fn take(loggers: &Loggers, facts: &Facts<'_>, secrets: &SecretNames) -> Self {
+        let syslog = loggers.syslog.as_ref().map(|logger| &logger.plugin.rule.record);
+        let file = loggers.file.as_ref().map(|logger| &logger.plugin.rule.record);
+        let shapes = [syslog, file].into_iter().flatten();
+        let formats = shapes.flat_map(|shape| [&shape.format, &shape.extra]).flatten();
+        let mut captures = Self::default();
+        for found in formats {
+            format::for_each_variable(found, &mut |variable| {
+                captures.take_one(variable, facts, secrets);
+            });
+        }
+        captures
+    }
+
+    fn take_one(&mut self, variable: &Variable, facts: &Facts<'_>, secrets: &SecretNames) {
+        if format::is_of_the_outcome(variable) || self.value(variable).is_some() {
+            return;
+        }
+        let Some(value) = variable.value(facts) else { return };
+        let value = if secrets.hold(variable) { Box::from(MASK) } else { Box::from(&*value) };
+        self.values.push((variable.clone(), value));
+    }
+
+    /// The value that was taken; `None` when the request had none.
+    pub(crate) fn value(&self, variable: &Variable) -> Option<&str> {
+        let found = self.values.iter().find(|(taken, _)| taken == variable);
+        found.map(|(_, value)| &**value)
+    }
+}
+
+/// The bodies that were kept for the record.
+#[derive(Clone, Debug, Default)]
+pub struct Bodies {
+    pub request: Option<Body>,
+    pub response: Option<Body>,
+}
+
+/// The beginning of a body.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    /// At most what [`Loggers::request_body_max`] or [`Loggers::response_body_max`] asked for.
+    pub bytes: Vec<u8>,
+    /// The body was longer than what was kept.
+    pub is_cut: bool,
+}
+
+/// What stands in a record instead of a credential.
+const MASK: &str = "[secret]";
+/// Headers that carry credentials, of clients, of gateways and of Cloudflare.
+const SECRET_HEADERS: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "apikey",
+    "x-api-key",
+    "x-auth-key",
+    "x-auth-user-service-key",
+    "cf-access-client-secret",
+    "cf-access-jwt-assertion",
+    "cf-access-token",
+];
+/// Query arguments that carry credentials.
+const SECRET_QUERIES: &[&str] = &["jwt", "apikey", "api_key", "access_token", "token"];

@@ -1,0 +1,144 @@
+//! tollgate's own record: one request as one JSON object.
+//!
+//! The names below are a contract with those who read the file. A member that has no value is
+//! absent. Names may be added; none changes its meaning.
+//!
+//! | member | what it is |
+//! |---|---|
+//! | `time` | when the request's head had arrived, RFC 3339, UTC, microseconds |
+//! | `request_id` | the gate's id of the request, 32 hex digits |
+//! | `node`, `revision` | which node judged it, by which state of the rules |
+//! | `organisation`, `team`, `agent`, `run`, `credential` | the proven identity |
+//! | `client` | `ip` and `port` of the client's connection |
+//! | `scheme`, `protocol`, `method`, `host`, `path`, `query` | as the client sent them; credentials in the query masked |
+//! | `route` | the id of the route |
+//! | `limits` | the limits it drew on |
+//! | `upstream` | `id`, `node` as configured, `address` connected to, `tries`, `status` it answered |
+//! | `forwarded_path` | the path the upstream saw, where it is another |
+//! | `status` | what the client got; 0 when nothing was sent |
+//! | `refusal`, `detail` | the code of a refusal, and the whole reason |
+//! | `ending` | `complete`, `client_gone`, `upstream_broken` or `cut` |
+//! | `received`, `sent` | bytes of the bodies |
+//! | `latency_us` | `total`, `queued` at a limit, `upstream` until its head; microseconds |
+//! | `trace_id`, `span_id` | the W3C trace context, hex |
+//! | `user_agent`, `client_retry` | what the client says of itself; `client_retry` is its SDK's count |
+
+use std::time::Duration;
+
+use model::{Attempt, Outcome};
+
+use crate::json::Object;
+
+/// Writes the members of the record into an open object.
+pub(crate) fn write(object: &mut Object<'_>, outcome: &Outcome) {
+    object.time("time", outcome.started);
+    object.hex("request_id", outcome.request_id.0, 32);
+    object.text("node", outcome.node.as_str());
+    object.number("revision", outcome.revision.number());
+    if let Some(identity) = &outcome.identity {
+        object.text("organisation", identity.organisation.as_str());
+        object.maybe_text("team", identity.team.as_ref().map(|id| id.as_str()));
+        object.text("agent", identity.agent.as_str());
+        object.maybe_text("run", identity.run.as_ref().map(|id| id.as_str()));
+        object.maybe_text("credential", identity.credential.as_ref().map(|id| id.as_str()));
+    }
+    let mut client = object.object("client");
+    client.plain("ip", format_args!("{}", outcome.client.ip().to_canonical()));
+    client.number("port", u64::from(outcome.client.port()));
+    client.end();
+    write_request(object, outcome);
+    write_answer(object, outcome);
+}
+
+fn write_request(object: &mut Object<'_>, outcome: &Outcome) {
+    object.text("scheme", outcome.scheme.as_str());
+    object.text("protocol", outcome.protocol.as_str());
+    object.text("method", &outcome.method);
+    object.maybe_text("host", outcome.host.as_deref());
+    object.text("path", &outcome.path);
+    object.maybe_text("query", outcome.query.as_deref());
+    object.maybe_text("route", outcome.route.as_ref().map(|id| id.as_str()));
+    if !outcome.limits.is_empty() {
+        object.texts("limits", outcome.limits.iter().map(|id| id.as_str()));
+    }
+    if let Some(attempt) = &outcome.attempt {
+        write_attempt(object.object("upstream"), attempt);
+    }
+    object.maybe_text("forwarded_path", outcome.forwarded_path.as_deref());
+}
+
+fn write_attempt(mut upstream: Object<'_>, attempt: &Attempt) {
+    upstream.text("id", attempt.upstream.as_str());
+    upstream.text("node", &attempt.node);
+    if let Some(address) = attempt.address {
+        upstream.plain("address", format_args!("{address}"));
+    }
+    upstream.number("tries", u64::from(attempt.tries));
+    if let Some(status) = attempt.status {
+        upstream.number("status", u64::from(status));
+    }
+    upstream.end();
+}
+
+fn write_answer(object: &mut Object<'_>, outcome: &Outcome) {
+    object.number("status", u64::from(outcome.status));
+    object.maybe_text("refusal", outcome.refusal.map(|code| code.as_str()));
+    object.maybe_text("detail", outcome.detail.as_deref());
+    object.text("ending", outcome.ending.as_str());
+    object.number("received", outcome.received);
+    object.number("sent", outcome.sent);
+    let mut latency = object.object("latency_us");
+    latency.number("total", micros(outcome.timing.total));
+    latency.number("queued", micros(outcome.timing.queued));
+    if let Some(upstream) = outcome.timing.upstream {
+        latency.number("upstream", micros(upstream));
+    }
+    latency.end();
+    if let Some(trace) = outcome.trace {
+        object.hex("trace_id", trace.trace_id, 32);
+        object.hex("span_id", u128::from(trace.span_id), 16);
+    }
+    object.maybe_text("user_agent", outcome.user_agent.as_deref());
+    if let Some(retry) = outcome.client_retry {
+        object.number("client_retry", u64::from(retry));
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Every name of the record: what a format adds must not be named like one of them.
+pub(crate) const MEMBERS: &[&str] = &[
+    "time",
+    "request_id",
+    "node",
+    "revision",
+    "organisation",
+    "team",
+    "agent",
+    "run",
+    "credential",
+    "client",
+    "scheme",
+    "protocol",
+    "method",
+    "host",
+    "path",
+    "query",
+    "route",
+    "limits",
+    "upstream",
+    "forwarded_path",
+    "status",
+    "refusal",
+    "detail",
+    "ending",
+    "received",
+    "sent",
+    "latency_us",
+    "trace_id",
+    "span_id",
+    "user_agent",
+    "client_retry",
+];

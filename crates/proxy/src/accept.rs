@@ -1,0 +1,227 @@
+//! A core's listeners: connections in, each with its deadlines, all of them bounded.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use model::Scheme;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::connect::Tasks;
+use crate::core::{Core, Counted};
+use crate::pipeline;
+use crate::tls::ServerTls;
+use crate::trip::Peer;
+
+/// How a listener's connections begin.
+#[derive(Clone)]
+pub(crate) enum Door {
+    Plain,
+    Tls(Arc<ServerTls>),
+}
+
+/// When connections must end.
+#[derive(Clone)]
+pub(crate) struct Closing {
+    /// No further connection is taken.
+    pub(crate) leaving: CancellationToken,
+    /// Connections finish the request they carry and close.
+    pub(crate) closing: CancellationToken,
+}
+
+/// Takes connections until the node leaves, and then those that had already arrived.
+pub(crate) async fn listen(core: Arc<Core>, listener: TcpListener, door: Door, closing: Closing) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closing.leaving.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, client)) => take(&core, stream, client, &door, &closing),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                // Out of file descriptors, most likely: the queue keeps the others meanwhile.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    let arrived = async {
+        while let Ok((stream, client)) = listener.accept().await {
+            take(&core, stream, client, &door, &closing);
+        }
+    };
+    // A connection whose handshake the system has finished must not be reset.
+    let _emptied = tokio::time::timeout(LAST_CALL, arrived).await;
+}
+
+fn take(core: &Arc<Core>, stream: TcpStream, client: SocketAddr, door: &Door, closing: &Closing) {
+    let metrics = &core.shared.metrics;
+    if metrics.connections.get() >= CONNECTIONS_MAX {
+        metrics.connections_refused.inc();
+        return;
+    }
+    let open = Counted::new(&metrics.connections);
+    let Ok(server) = stream.local_addr() else { return };
+    // Best effort: without it small answers wait for a delayed acknowledgement.
+    let _best_effort = stream.set_nodelay(true);
+    let (core, closing, door) = (Arc::clone(core), closing.clone(), door.clone());
+    let tasks = core.tasks.clone();
+    tasks.spawn(async move {
+        let _open = open;
+        match door {
+            Door::Plain => {
+                let peer = Peer { client, server, scheme: Scheme::Http };
+                serve_either(core, stream, peer, closing).await;
+            }
+            Door::Tls(tls) => {
+                let peer = Peer { client, server, scheme: Scheme::Https };
+                serve_tls(core, stream, peer, &tls, closing).await;
+            }
+        }
+    });
+}
+
+async fn serve_tls(
+    core: Arc<Core>,
+    stream: TcpStream,
+    peer: Peer,
+    tls: &ServerTls,
+    closing: Closing,
+) {
+    let acceptor = TlsAcceptor::from(tls.current());
+    match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_h2(core, stream, peer, closing).await;
+            } else {
+                serve_h1(core, stream, peer, closing).await;
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(client = %peer.client, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(client = %peer.client, "TLS handshake took too long"),
+    }
+}
+
+/// In clear text HTTP/2 is spoken with prior knowledge (RFC 9113 §3.3): its preface tells.
+async fn serve_either(core: Arc<Core>, stream: TcpStream, peer: Peer, closing: Closing) {
+    let mut start = [0; H2_PREFACE.len()];
+    let is_h2 = loop {
+        let peeked = tokio::select! {
+            peeked = tokio::time::timeout(HEAD_MAX, stream.peek(&mut start)) => peeked,
+            () = closing.closing.cancelled() => return,
+        };
+        let Ok(Ok(length)) = peeked else { return };
+        let seen = start.get(..length).unwrap_or_default();
+        if seen.is_empty() {
+            return;
+        }
+        if !H2_PREFACE.starts_with(seen) {
+            break false;
+        }
+        if length == H2_PREFACE.len() {
+            break true;
+        }
+        // The rest of the preface is under way; peeking again would spin until it is here.
+        tokio::time::sleep(PEEK_PAUSE).await;
+    };
+    if is_h2 {
+        serve_h2(core, stream, peer, closing).await;
+    } else {
+        serve_h1(core, stream, peer, closing).await;
+    }
+}
+
+async fn serve_h1<S>(core: Arc<Core>, stream: S, peer: Peer, closing: Closing)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = service_fn(move |request| {
+        let core = Arc::clone(&core);
+        async move { Ok::<_, Infallible>(pipeline::serve(core, peer, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(BUFFER_BYTES);
+    builder.half_close(false);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closing.closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client = %peer.client, %error, "client connection ended");
+    }
+}
+
+async fn serve_h2<S>(core: Arc<Core>, stream: S, peer: Peer, closing: Closing)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let tasks = Tasks(core.tasks.clone());
+    let service = service_fn(move |request| {
+        let core = Arc::clone(&core);
+        async move { Ok::<_, Infallible>(pipeline::serve(core, peer, request).await) }
+    });
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .max_send_buf_size(BUFFER_BYTES)
+        .keep_alive_interval(H2_PING)
+        .keep_alive_timeout(H2_PING);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closing.leaving.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(client = %peer.client, %error, "client connection ended");
+    }
+}
+
+/// Client connections a node holds; one more is closed at once and counted.
+const CONNECTIONS_MAX: i64 = 50_000;
+
+/// For a request's head, and for the pause before the next on a connection.
+const HEAD_MAX: Duration = Duration::from_secs(60);
+
+/// For a TLS handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// After the system refused to accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long connections that had arrived before the node left are still taken.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
+/// Between two looks at an incomplete preface.
+const PEEK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Bytes buffered a connection or stream; the head must fit.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes of an HTTP/2 request's head.
+const HEADER_LIST_BYTES: u32 = 64 * 1024;
+
+/// Requests under way at once on one HTTP/2 connection.
+const H2_STREAMS_MAX: u32 = 256;
+
+/// How often a client is asked whether it is still there, and how long it may take to answer.
+const H2_PING: Duration = Duration::from_secs(30);
+
+/// RFC 9113 §3.4.
+const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -1,0 +1,94 @@
+//! Limits: everything a request draws on, taken in one step; a queued request waits its turn.
+
+use std::sync::Arc;
+
+use ledger::{Denial, Reservation};
+use model::{Code, Custom, Refusal, Retry};
+use rules::limit::Short;
+use rules::plan::{DrawRule, Plan, plan};
+
+use crate::core::Counted;
+use crate::head::Head;
+use crate::identify::Identified;
+use crate::trip::Trip;
+
+/// Proof that every limit said yes. Only [`admit`] makes one.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    identified: Identified,
+    plan: Plan,
+    reservation: Reservation,
+}
+
+impl Admitted {
+    pub(crate) const fn identified(&self) -> &Identified {
+        &self.identified
+    }
+
+    /// What the limits have left, for the answer's `RateLimit` fields.
+    pub(crate) fn into_limits(self) -> (Plan, Reservation) {
+        (self.plan, self.reservation)
+    }
+}
+
+/// Takes all that the request draws on, or refuses it; then waits if a limit queues.
+pub(crate) async fn admit(
+    trip: &mut Trip,
+    head: &Head,
+    identified: Identified,
+) -> Result<Admitted, Refusal> {
+    let limit_req = identified.plugins().limit_req.as_ref();
+    let plan = plan(&trip.snapshot.limits, limit_req, identified.route(), &trip.facts(head));
+    trip.learnt.limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
+    let core = Arc::clone(&trip.core);
+    let reservation = match core.shared.ledger.take(&plan, core.shared.clock.uptime()) {
+        Ok(reservation) => reservation,
+        Err(Denial::Short { draw, short }) => return Err(exceeded(&plan, draw, short)),
+        Err(Denial::Full { draw }) => without_ledger(&plan, draw)?,
+    };
+    if !reservation.turn.is_zero() {
+        if core.shared.metrics.queued.get() >= QUEUED_MAX {
+            let detail = "too many requests wait for their turn on this node";
+            return Err(Refusal::new(Code::QueueFull, detail).retry(Retry::After(reservation.turn)));
+        }
+        let _waiting = Counted::new(&core.shared.metrics.queued);
+        trip.learnt.queued = reservation.turn;
+        tokio::time::sleep(reservation.turn).await;
+    }
+    Ok(Admitted { identified, plan, reservation })
+}
+
+/// The ledger has no room for a bucket: what the limit's author wants then.
+fn without_ledger(plan: &Plan, draw: usize) -> Result<Reservation, Refusal> {
+    if plan.draws.get(draw).is_some_and(|draw| draw.rule.passes_without_ledger()) {
+        return Ok(Reservation { taken: vec![None; plan.draws.len()], ..Reservation::default() });
+    }
+    let detail = "the ledger has no room for another count";
+    Err(Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon))
+}
+
+fn exceeded(plan: &Plan, draw: usize, short: Short) -> Refusal {
+    let (code, retry) = match short {
+        Short::For(wait) => (Code::LimitExceeded, Retry::After(wait)),
+        Short::Never => (Code::LimitNever, Retry::Never),
+    };
+    let Some(draw) = plan.draws.get(draw) else {
+        return Refusal::new(code, "a limit is used up").retry(retry);
+    };
+    let detail = format!("the limit `{}` is used up", draw.rule.name());
+    let mut refusal = Refusal::new(code, detail).retry(retry);
+    refusal.limit = Some(draw.rule.id());
+    if let DrawRule::LimitReq(plugin) = &draw.rule {
+        return refusal.custom(Custom {
+            status: Some(plugin.rule.rejected_code),
+            message: plugin.rule.rejected_msg.clone(),
+            body: plugin.refusal_body(),
+            challenge: None,
+        });
+    }
+    refusal
+}
+
+/// Requests of a node that wait for their turn at once. When as many wait, the next is refused
+/// with `gate.queue_full`.
+const QUEUED_MAX: i64 = 20_000;

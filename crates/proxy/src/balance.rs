@@ -1,0 +1,113 @@
+//! Which node of an upstream is next: smooth weighted round robin, a core at a time.
+
+use std::collections::HashMap;
+
+use model::UpstreamId;
+use rules::upstream::{Node, Upstream};
+
+/// The turns of one core. Forgotten whole when the rules change, so it holds at most the
+/// upstreams of one snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(HashMap<UpstreamId, Vec<i64>>);
+
+impl Turns {
+    /// The order in which to try the nodes: the one whose turn it is, then the others by priority.
+    ///
+    /// Within the highest priority each node is first in proportion to its weight, and never
+    /// twice in a row while another is due (nginx's smooth weighted round robin).
+    pub(crate) fn order<'a>(&mut self, upstream: &'a Upstream) -> Vec<&'a Node> {
+        let [only] = upstream.nodes.as_slice() else { return self.order_of_many(upstream) };
+        vec![only]
+    }
+
+    fn order_of_many<'a>(&mut self, upstream: &'a Upstream) -> Vec<&'a Node> {
+        let Some(top) = upstream.nodes.iter().map(|node| node.priority).max() else {
+            return Vec::new();
+        };
+        let credits = self.0.entry(upstream.id.clone()).or_default();
+        credits.resize(upstream.nodes.len(), 0);
+        let mut total = 0;
+        let mut first: Option<(usize, i64)> = None;
+        for (index, (node, credit)) in upstream.nodes.iter().zip(credits.iter_mut()).enumerate() {
+            if node.priority != top {
+                continue;
+            }
+            *credit += i64::from(node.weight);
+            total += i64::from(node.weight);
+            if first.is_none_or(|(_, best)| *credit > best) {
+                first = Some((index, *credit));
+            }
+        }
+        let Some((first, _)) = first else { return Vec::new() };
+        if let Some(credit) = credits.get_mut(first) {
+            *credit -= total;
+        }
+        let mut order: Vec<(usize, &Node)> = upstream.nodes.iter().enumerate().collect();
+        order.sort_by_key(|(index, node)| (*index != first, std::cmp::Reverse(node.priority)));
+        order.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// Forgets all turns.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use rules::upstream::{Credential, KeepAlive, PassHost, Timeouts, UpstreamScheme};
+
+    use super::{Node, Turns, Upstream, UpstreamId};
+
+    fn upstream(nodes: &[(&str, u32, i32)]) -> Upstream {
+        let node = |&(host, weight, priority): &(&str, u32, i32)| Node {
+            host: host.into(),
+            port: 80,
+            authority: host.into(),
+            host_header: HeaderValue::from_str(host).unwrap(),
+            weight,
+            priority,
+        };
+        Upstream {
+            id: UpstreamId::new("u"),
+            scheme: UpstreamScheme::Http,
+            nodes: nodes.iter().map(node).collect(),
+            pass_host: PassHost::Pass,
+            verify: true,
+            timeouts: Timeouts::default(),
+            retries: 0,
+            retry_within: None,
+            keepalive: KeepAlive::default(),
+            credential: Credential::None,
+            trusted: false,
+        }
+    }
+
+    fn check(nodes: &[(&str, u32, i32)], expected: &str) {
+        let (mut turns, upstream) = (Turns::default(), upstream(nodes));
+        let first =
+            |_| turns.order(&upstream).first().map_or_else(String::new, |n| n.host.to_string());
+        assert_eq!((0..7).map(first).collect::<String>(), expected);
+    }
+
+    #[test]
+    fn nodes_take_turns_by_weight_and_smoothly() {
+        check(&[("a", 5, 0), ("b", 1, 0), ("c", 1, 0)], "aabacaa");
+        check(&[("a", 1, 0), ("b", 1, 0)], "abababa");
+        check(&[("a", 1, 0)], "aaaaaaa");
+    }
+
+    #[test]
+    fn a_lower_priority_is_never_first() {
+        check(&[("a", 1, 0), ("b", 9, -1)], "aaaaaaa");
+    }
+
+    #[test]
+    fn the_others_follow_by_priority() {
+        let (mut turns, upstream) =
+            (Turns::default(), upstream(&[("a", 1, -1), ("b", 1, 0), ("c", 1, 0)]));
+        let order: String = turns.order(&upstream).iter().map(|node| &*node.host).collect();
+        assert_eq!(order, "bca");
+    }
+}

@@ -1,0 +1,247 @@
+//! Bodies on their way through: counted, bounded in memory, settled when they end or are dropped.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use audit::Body as Kept;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use model::Ending;
+use parking_lot::Mutex;
+use tokio::time::{Instant, Sleep};
+
+use crate::pool::Lease;
+use crate::trip::{Trip, keep};
+
+/// What the upstream has taken of a request's body; the trip reads it at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Upload {
+    bytes: AtomicU64,
+    kept: Mutex<Option<Kept>>,
+    keep_max: usize,
+}
+
+impl Upload {
+    pub(crate) fn new(keep_max: usize) -> Arc<Self> {
+        let kept = (keep_max > 0).then(Kept::default);
+        Arc::new(Self { bytes: AtomicU64::new(0), kept: Mutex::new(kept), keep_max })
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.kept.lock().take()
+    }
+}
+
+/// The client's body as the upstream's connection takes it.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    /// `None` for a request without one.
+    inner: Option<Incoming>,
+    upload: Arc<Upload>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(inner: Incoming, upload: Arc<Upload>) -> Self {
+        Self { inner: (!inner.is_end_stream()).then_some(inner), upload }
+    }
+
+    /// No body, for another try of a request that had none.
+    pub(crate) fn empty(upload: Arc<Upload>) -> Self {
+        Self { inner: None, upload }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.inner.is_none()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.upload.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            if let Some(kept) = &mut *self.upload.kept.lock() {
+                keep(kept, data, self.upload.keep_max);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// An answer on its way to the client. Owns the trip: when the body has ended, or the client has
+/// gone and it is dropped, the outcome is recorded.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    source: Source,
+    trip: Option<Trip>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The gate's own words.
+    Own(Option<Bytes>),
+    Upstream(Box<Stream>),
+}
+
+#[derive(Debug)]
+struct Stream {
+    inner: Incoming,
+    lease: Option<Lease>,
+    upload: Arc<Upload>,
+    /// The longest pause between two pieces.
+    pause_max: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the upstream broke off its answer")]
+    Broken(#[source] hyper::Error),
+    #[error("the upstream paused its answer for {} ms", .0.as_millis())]
+    Paused(Duration),
+}
+
+impl ResponseBody {
+    /// The gate's own answer.
+    pub(crate) fn own(text: Bytes, trip: Option<Trip>) -> Self {
+        let source = Source::Own((!text.is_empty()).then_some(text));
+        let mut body = Self { source, trip };
+        if body.is_end_stream() {
+            body.finish(Ending::Complete);
+        }
+        body
+    }
+
+    /// The upstream's answer; the connection goes back to the pool when it has ended.
+    pub(crate) fn upstream(
+        inner: Incoming,
+        lease: Lease,
+        upload: Arc<Upload>,
+        pause_max: Duration,
+        trip: Trip,
+    ) -> Self {
+        let lease = Some(lease);
+        let stream = Box::new(Stream { inner, lease, upload, pause_max, pause: None });
+        let mut body = Self { source: Source::Upstream(stream), trip: Some(trip) };
+        if body.is_end_stream() {
+            body.finish(Ending::Complete);
+        }
+        body
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        let Some(mut trip) = self.trip.take() else { return };
+        trip.learnt.ending = ending;
+        if let Source::Upstream(stream) = &mut self.source {
+            stream.note_upload(&mut trip);
+            if let Some(lease) = stream.lease.take()
+                && ending == Ending::Complete
+            {
+                trip.core.pool.give_back(lease, trip.core.shared.clock.uptime());
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn note_upload(&self, trip: &mut Trip) {
+        trip.learnt.received = self.upload.bytes();
+        trip.bodies.request = self.upload.kept();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.pause = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+            }
+            Poll::Pending => {
+                let pause = self.pause.get_or_insert_with(|| {
+                    Box::pin(tokio::time::sleep_until(Instant::now() + self.pause_max))
+                });
+                ready!(pause.as_mut().poll(cx));
+                Poll::Ready(Some(Err(BodyError::Paused(self.pause_max))))
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
+            Source::Upstream(stream) => ready!(stream.poll(cx)),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(trip), Some(data)) = (&mut this.trip, frame.data_ref()) {
+                    trip.sent(data);
+                }
+                if this.is_end_stream() {
+                    this.finish(Ending::Complete);
+                }
+            }
+            Some(Err(_)) => this.finish(Ending::UpstreamBroken),
+            None => this.finish(Ending::Complete),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(text) => text.is_none(),
+            Source::Upstream(stream) => stream.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+            Source::Upstream(stream) => stream.inner.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // The client went first: what it uploaded is still part of the record.
+        if let (Some(trip), Source::Upstream(stream)) = (&mut self.trip, &self.source) {
+            stream.note_upload(trip);
+        }
+    }
+}

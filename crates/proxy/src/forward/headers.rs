@@ -1,0 +1,233 @@
+//! The head the upstream gets: what the agent must not send is out, the real credential is in.
+
+use http::header::{
+    CONNECTION, COOKIE, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method};
+use model::{Code, Refusal};
+use rules::field::{remove_cookie, without_argument};
+use rules::plugin::{Plugins, RequestIdAlgorithm, Sources};
+use rules::rewrite::RewriteFault;
+use rules::upstream::{Credential, Upstream};
+
+use crate::head::Head;
+use crate::identify::Identified;
+use crate::trip::Trip;
+
+/// What a rewrite and the route's plugins made of the head; its headers are dressed in place.
+pub(crate) struct Dressed {
+    pub(crate) method: Method,
+    pub(crate) target: PathAndQuery,
+    /// The `Host` of a rewrite, instead of the upstream's.
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) request_id: Option<(HeaderName, HeaderValue)>,
+}
+
+/// Dresses a head for its upstream.
+pub(crate) fn dress(
+    trip: &mut Trip,
+    head: &mut Head,
+    identified: &Identified,
+    upstream: &Upstream,
+) -> Result<Dressed, Refusal> {
+    let plugins = identified.plugins();
+    let mut headers = head.headers.clone();
+    strip_hop_by_hop(&mut headers);
+    strip_credentials(&mut headers, plugins, upstream.trusted);
+    for name in GATE_HEADERS {
+        headers.remove(*name);
+    }
+    let facts = trip.facts(head);
+    let rewrite = plugins
+        .proxy_rewrite
+        .as_ref()
+        .filter(|plugin| plugin.filter.as_ref().is_none_or(|filter| filter.holds(&facts)));
+    let (mut method, mut host, mut target) = (head.method.clone(), None, None);
+    if let Some(plugin) = rewrite {
+        let rewritten = plugin.rule.target(&facts).map_err(|fault| refusal(&fault))?;
+        let done = plugin.rule.headers(&mut headers, &facts, &rewritten.captures);
+        done.map_err(|fault| refusal(&fault))?;
+        (host, target) = (plugin.rule.host.clone(), rewritten.target);
+        method = plugin.rule.method.clone().unwrap_or(method);
+    }
+    let target = target.unwrap_or_else(|| head.target.path_and_query().clone());
+    let target = without_credentials(target, plugins, upstream.trusted);
+    if upstream.trusted {
+        introduce(trip, &mut headers, identified);
+    }
+    let request_id = request_id(trip, &mut headers, plugins);
+    if let Credential::Ready { header, value } = &upstream.credential {
+        headers.insert(header.clone(), value.clone());
+    }
+    headers.insert(TRACEPARENT, trip.trace.traceparent());
+    head.headers = headers;
+    if target.path() != head.target.path() {
+        trip.learnt.forwarded_path = Some(target.path().into());
+    }
+    Ok(Dressed { method, target, host, request_id })
+}
+
+/// Takes out what is meant for this connection only (RFC 9110 §7.6.1). `te: trailers` may pass.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let listed: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in listed {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
+    for name in [TE, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        headers.remove(name);
+    }
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// The places where a route's credentials may stand: not only the one that counted.
+fn sources(plugins: &Plugins) -> impl Iterator<Item = &Sources> {
+    let jwt = plugins.jwt_auth.as_ref().map(|plugin| &plugin.rule.sources);
+    let key = plugins.key_auth.as_ref().map(|plugin| &plugin.rule.sources);
+    jwt.into_iter().chain(key)
+}
+
+fn strip_credentials(headers: &mut HeaderMap, plugins: &Plugins, trusted: bool) {
+    for sources in sources(plugins).filter(|sources| sources.hide || !trusted) {
+        headers.remove(&sources.header);
+        if let Some(cookie) = &sources.cookie
+            && headers.contains_key(COOKIE)
+        {
+            remove_cookie(headers, cookie);
+        }
+    }
+}
+
+fn without_credentials(target: PathAndQuery, plugins: &Plugins, trusted: bool) -> PathAndQuery {
+    let mut target = target;
+    for sources in sources(plugins).filter(|sources| sources.hide || !trusted) {
+        let Some(query) = target.query() else { return target };
+        let Some(kept) = without_argument(query, &sources.query) else { continue };
+        let mark = if kept.is_empty() { "" } else { "?" };
+        // Taking bytes out of a target leaves a target.
+        if let Ok(shorter) = PathAndQuery::try_from(format!("{}{mark}{kept}", target.path())) {
+            target = shorter;
+        }
+    }
+    target
+}
+
+/// Tells an upstream of our own who acts (apisix: `X-Consumer-*`).
+fn introduce(trip: &Trip, headers: &mut HeaderMap, identified: &Identified) {
+    let mut set = |name: &'static str, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("x-forwarded-for", &trip.peer.client.ip().to_canonical().to_string());
+    set("x-forwarded-proto", trip.peer.scheme.as_str());
+    set("x-tollgate-request-id", &trip.request_id.to_string());
+    let Some(identity) = &trip.learnt.identity else { return };
+    set("x-consumer-username", identity.agent.as_str());
+    if let Some(credential) = &identity.credential {
+        set("x-credential-identifier", credential.as_str());
+    }
+    if let Some(custom_id) = identified.custom_id() {
+        set("x-consumer-custom-id", custom_id);
+    }
+}
+
+/// `request-id`: the client's own if it brings one, else a new one.
+fn request_id(
+    trip: &Trip,
+    headers: &mut HeaderMap,
+    plugins: &Plugins,
+) -> Option<(HeaderName, HeaderValue)> {
+    let rule = &plugins.request_id.as_ref()?.rule;
+    let brought = headers.get(&rule.header).filter(|value| !value.is_empty()).cloned();
+    let value = match brought {
+        Some(value) => value,
+        None => HeaderValue::try_from(new_id(trip, &rule.algorithm)).ok()?,
+    };
+    headers.insert(rule.header.clone(), value.clone());
+    rule.in_response.then(|| (rule.header.clone(), value))
+}
+
+fn new_id(trip: &Trip, algorithm: &RequestIdAlgorithm) -> String {
+    let draw = |characters: &str, length: usize| {
+        let characters: Vec<char> = characters.chars().collect();
+        let count = u128::try_from(characters.len().max(1)).unwrap_or(1);
+        let mut id = String::with_capacity(length);
+        while id.len() < length {
+            let mut chance = trip.core.ids().request;
+            for _ in 0..16.min(length - id.len()) {
+                let index = usize::try_from(chance % count).unwrap_or_default();
+                id.push(characters.get(index).copied().unwrap_or('0'));
+                chance /= count;
+            }
+        }
+        id
+    };
+    match algorithm {
+        RequestIdAlgorithm::Uuid => {
+            uuid::Builder::from_random_bytes(trip.request_id.0.to_be_bytes())
+                .into_uuid()
+                .to_string()
+        }
+        RequestIdAlgorithm::Nanoid => draw(URL_SAFE, 21),
+        RequestIdAlgorithm::RangeId { characters, length } => draw(characters, *length),
+        // A KSUID sorts by its first characters, which count seconds since May 2014.
+        RequestIdAlgorithm::Ksuid => {
+            let secs = trip.started.as_secs().saturating_sub(1_400_000_000);
+            format!("{}{}", base62(secs, 6), draw(BASE62, 21))
+        }
+    }
+}
+
+fn base62(number: u64, width: usize) -> String {
+    let digit = |place: usize| {
+        let power = 62_u64.saturating_pow(u32::try_from(width - 1 - place).unwrap_or(u32::MAX));
+        let index = usize::try_from(number / power % 62).unwrap_or_default();
+        BASE62.chars().nth(index).unwrap_or('0')
+    };
+    (0..width).map(digit).collect()
+}
+
+fn refusal(fault: &RewriteFault) -> Refusal {
+    let code = match fault {
+        RewriteFault::Ambiguous => Code::TargetAmbiguous,
+        RewriteFault::Header { .. } | RewriteFault::TooManyHeaders => Code::HeaderInvalid,
+        RewriteFault::Target(_) | RewriteFault::TargetTooLong => Code::TargetInvalid,
+    };
+    Refusal::new(code, fault.to_string())
+}
+
+/// What only the gate may say of an agent, and what it alone reads.
+const GATE_HEADERS: &[&str] = &[
+    "x-consumer-username",
+    "x-consumer-custom-id",
+    "x-credential-identifier",
+    "x-consumer-group-id",
+    "x-tollgate-request-id",
+    "x-tollgate-run",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-real-ip",
+    "forwarded",
+];
+
+const TRACEPARENT: &str = "traceparent";
+const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const URL_SAFE: &str = "_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";

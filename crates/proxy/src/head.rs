@@ -1,0 +1,196 @@
+//! The request's head, read once: one host, one target, no contradiction.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, Method, Version};
+use model::{Code, Protocol, Refusal};
+use rules::target::Target;
+
+/// A head that can be read in one way only.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    /// Lower case, without the port.
+    pub(crate) host: Box<str>,
+    /// As the client sent it.
+    pub(crate) host_header: Box<str>,
+    pub(crate) headers: HeaderMap,
+}
+
+/// Reads a head.
+///
+/// # Errors
+/// When two parsers could read it differently, or it asks for what the gate does not carry.
+pub(crate) fn read(parts: Parts) -> Result<Head, Refusal> {
+    let Parts { method, uri, version, headers, .. } = parts;
+    if method == Method::CONNECT || method == Method::TRACE {
+        return Err(Refusal::new(Code::MethodRefused, format!("{method} is not carried")));
+    }
+    framing(&headers)?;
+    if headers.contains_key(UPGRADE) && version < Version::HTTP_2 {
+        return Err(Refusal::new(Code::UpgradeRefused, "a change of protocol is not carried"));
+    }
+    let host_header = host(uri.authority(), version, &headers)?;
+    let target = Target::parse(&uri).map_err(|fault| {
+        let code = if fault.is_ambiguous() { Code::TargetAmbiguous } else { Code::TargetInvalid };
+        Refusal::new(code, fault.to_string())
+    })?;
+    let host = without_port(&host_header).to_ascii_lowercase().into_boxed_str();
+    Ok(Head { method, target, host, host_header, headers })
+}
+
+/// The protocol a request came in.
+pub(crate) const fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_2 => Protocol::Http2,
+        Version::HTTP_10 | Version::HTTP_09 => Protocol::Http10,
+        _ => Protocol::Http11,
+    }
+}
+
+/// RFC 9112 §6.3: lengths that repeat or contradict each other smuggle requests.
+fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    let codings = headers.get_all(TRANSFER_ENCODING).iter().count();
+    if lengths > 1 || codings > 1 || (lengths > 0 && codings > 0) {
+        return Err(Refusal::new(
+            Code::FramingInvalid,
+            "the body's length is given more than once",
+        ));
+    }
+    let listed = headers.get(CONTENT_LENGTH).map(|value| value.as_bytes().contains(&b','));
+    if listed == Some(true) {
+        return Err(Refusal::new(Code::FramingInvalid, "`content-length` is a list"));
+    }
+    Ok(())
+}
+
+/// The one host of a request (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn host(
+    authority: Option<&Authority>,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<Box<str>, Refusal> {
+    let refuse = |why: &'static str| Err(Refusal::new(Code::HostInvalid, why));
+    let mut fields = headers.get_all(HOST).iter();
+    let field = match (fields.next(), fields.next()) {
+        (_, Some(_)) => return refuse("more than one host is named"),
+        (field, None) => field,
+    };
+    let field = match field.map(|value| value.to_str()) {
+        Some(Ok(text)) => Some(text),
+        Some(Err(_)) => return refuse("the host is not text"),
+        None => None,
+    };
+    let named = match (authority.map(Authority::as_str), field) {
+        (Some(authority), Some(field)) if !authority.eq_ignore_ascii_case(field) => {
+            return refuse("target and `host` name different hosts");
+        }
+        (Some(named), _) | (None, Some(named)) => named,
+        (None, None) if version == Version::HTTP_10 => "",
+        (None, None) => return refuse("no host is named"),
+    };
+    if !is_host(named) {
+        return refuse("the host is not a host name");
+    }
+    Ok(Box::from(named))
+}
+
+/// A registered name or an address with an optional port; no user, no path.
+fn is_host(text: &str) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').is_some_and(|(address, port)| {
+            address.parse::<std::net::Ipv6Addr>().is_ok()
+                && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+        }),
+        None => {
+            text.bytes().all(plain)
+                && match text.split_once(':') {
+                    Some((name, port)) => !name.is_empty() && is_port(port),
+                    None => true,
+                }
+        }
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok() && !text.starts_with('+')
+}
+
+fn without_port(host: &str) -> &str {
+    if host.starts_with('[') {
+        return host.rsplit_once(']').map_or(host, |(address, _)| address.trim_start_matches('['));
+    }
+    host.split_once(':').map_or(host, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::{Code, read};
+
+    /// Reads a head made of a target and header fields: the host, or the code of the refusal.
+    fn check(target: &str, fields: &[(&str, &str)], expected: Result<&str, Code>) {
+        let mut request = Request::get(target);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let head = read(request.body(()).unwrap().into_parts().0);
+        let host = head.as_ref().map(|head| &*head.host).map_err(|refusal| refusal.code);
+        assert_eq!(host, expected, "{target} {fields:?}");
+    }
+
+    #[test]
+    fn one_host_is_taken_in_lower_case_and_without_its_port() {
+        check("/", &[("host", "Api.Example.com:9080")], Ok("api.example.com"));
+        check("/", &[("host", "[2001:DB8::1]:80")], Ok("2001:db8::1"));
+        check("http://a.example/x", &[("host", "A.example")], Ok("a.example"));
+    }
+
+    #[test]
+    fn no_host_two_hosts_or_nonsense_is_refused() {
+        for fields in [
+            &[][..],
+            &[("host", "a"), ("host", "a")],
+            &[("host", "a/b")],
+            &[("host", "user@a")],
+            &[("host", "a:b")],
+            &[("host", ":80")],
+            &[("host", "a b")],
+            &[("host", "a,b")],
+        ] {
+            check("/", fields, Err(Code::HostInvalid));
+        }
+        check("http://a/", &[("host", "b")], Err(Code::HostInvalid));
+    }
+
+    #[test]
+    fn contradicting_lengths_are_refused() {
+        let host = ("host", "a");
+        for fields in [
+            &[host, ("content-length", "1"), ("content-length", "1")][..],
+            &[host, ("content-length", "1, 1")],
+            &[host, ("content-length", "1"), ("transfer-encoding", "chunked")],
+            &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        ] {
+            check("/", fields, Err(Code::FramingInvalid));
+        }
+    }
+
+    #[test]
+    fn a_change_of_protocol_is_refused() {
+        check("/", &[("host", "a"), ("upgrade", "websocket")], Err(Code::UpgradeRefused));
+    }
+
+    #[test]
+    fn a_target_that_reads_two_ways_is_refused() {
+        check("/a/%2e%2e/b", &[("host", "a")], Err(Code::TargetAmbiguous));
+        check("/a//b", &[("host", "a")], Err(Code::TargetAmbiguous));
+        check("/a%00", &[("host", "a")], Err(Code::TargetInvalid));
+    }
+}

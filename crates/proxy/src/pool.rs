@@ -1,0 +1,156 @@
+//! A core's connections to upstreams: lent, given back, forgotten.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use model::Uptime;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use rules::upstream::KeepAlive;
+
+use crate::body::RequestBody;
+use crate::connect::{Channel, ConnectError, Connector, Endpoint};
+
+/// Idle HTTP/1.1 connections and shared HTTP/2 ones, by endpoint.
+///
+/// Bounded by each upstream's `keepalive_pool`; endpoints without a connection are forgotten at
+/// the next [`Pool::prune`].
+#[derive(Debug)]
+pub(crate) struct Pool {
+    connector: Connector,
+    opened: Counter,
+    shelves: Mutex<HashMap<Endpoint, Shelf>>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    /// The last given back is the first lent again.
+    idle: Vec<Idle>,
+    shared: Option<Shared>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    address: SocketAddr,
+    since: Uptime,
+    until: Uptime,
+    used: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    address: SocketAddr,
+    used: u32,
+}
+
+/// A connection for one request.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) channel: Channel,
+    pub(crate) address: SocketAddr,
+    /// It has carried a request before, so its other end may have closed it unseen.
+    pub(crate) is_reused: bool,
+    endpoint: Endpoint,
+    keepalive: KeepAlive,
+    used: u32,
+}
+
+impl Pool {
+    pub(crate) fn new(connector: Connector, opened: Counter) -> Self {
+        Self { connector, opened, shelves: Mutex::default() }
+    }
+
+    /// An idle connection, or a new one within the deadline.
+    pub(crate) async fn lend(
+        &self,
+        endpoint: Endpoint,
+        keepalive: KeepAlive,
+        deadline: Duration,
+        now: Uptime,
+    ) -> Result<Lease, ConnectError> {
+        match self.find(&endpoint, now) {
+            Some((channel, address, used)) => {
+                Ok(Lease { channel, address, is_reused: true, endpoint, keepalive, used })
+            }
+            None => self.open(endpoint, keepalive, deadline).await,
+        }
+    }
+
+    /// A new connection within the deadline.
+    pub(crate) async fn open(
+        &self,
+        endpoint: Endpoint,
+        keepalive: KeepAlive,
+        deadline: Duration,
+    ) -> Result<Lease, ConnectError> {
+        let (channel, address) = self.connector.open(&endpoint, deadline).await?;
+        self.opened.inc();
+        if let Channel::H2(sender) = &channel {
+            let shared = Shared { sender: sender.clone(), address, used: 1 };
+            self.shelves.lock().entry(endpoint.clone()).or_default().shared = Some(shared);
+        }
+        Ok(Lease { channel, address, is_reused: false, endpoint, keepalive, used: 0 })
+    }
+
+    fn find(&self, endpoint: &Endpoint, now: Uptime) -> Option<(Channel, SocketAddr, u32)> {
+        let mut shelves = self.shelves.lock();
+        let shelf = shelves.get_mut(endpoint)?;
+        if let Some(shared) = &mut shelf.shared {
+            if !shared.sender.is_closed() && shared.used < H2_REQUESTS_MAX {
+                shared.used += 1;
+                return Some((Channel::H2(shared.sender.clone()), shared.address, shared.used));
+            }
+            shelf.shared = None;
+        }
+        while let Some(idle) = shelf.idle.pop() {
+            if now < idle.until && !idle.sender.is_closed() {
+                return Some((Channel::H1(idle.sender), idle.address, idle.used));
+            }
+        }
+        None
+    }
+
+    /// Takes a connection back whose answer has been read to its end.
+    pub(crate) fn give_back(&self, lease: Lease, now: Uptime) {
+        let Lease { channel, address, endpoint, keepalive, used, .. } = lease;
+        let Channel::H1(sender) = channel else { return };
+        let used = used.saturating_add(1);
+        if sender.is_closed() || used >= keepalive.requests || keepalive.size == 0 {
+            return;
+        }
+        let idle = Idle { sender, address, since: now, until: now.plus(keepalive.idle), used };
+        let mut shelves = self.shelves.lock();
+        let shelf = shelves.entry(endpoint).or_default();
+        shelf.idle.push(idle);
+        if shelf.idle.len() > usize::try_from(keepalive.size).unwrap_or(usize::MAX)
+            && let Some(oldest) = (0..shelf.idle.len())
+                .min_by_key(|index| shelf.idle.get(*index).map(|idle| idle.since))
+        {
+            shelf.idle.remove(oldest);
+        }
+    }
+
+    /// Closes what has been idle too long. Call it now and then.
+    pub(crate) fn prune(&self, now: Uptime) {
+        self.shelves.lock().retain(|_, shelf| {
+            shelf.idle.retain(|idle| now < idle.until && !idle.sender.is_closed());
+            if shelf.shared.as_ref().is_some_and(|shared| shared.sender.is_closed()) {
+                shelf.shared = None;
+            }
+            !shelf.idle.is_empty() || shelf.shared.is_some()
+        });
+    }
+
+    /// Closes every connection that is not lent.
+    pub(crate) fn clear(&self) {
+        self.shelves.lock().clear();
+    }
+}
+
+/// Requests after which a shared HTTP/2 connection is replaced, so that load moves to nodes that
+/// joined behind a name.
+const H2_REQUESTS_MAX: u32 = 100_000;

@@ -1,0 +1,248 @@
+//! Answers: the upstream's passed on, or a refusal that every client understands.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use ledger::Reservation;
+use model::{Code, Ending, Grade, Protocol, Refusal, RequestId, Retry};
+use rules::plan::Plan;
+use serde_json::json;
+
+use crate::body::ResponseBody;
+use crate::forward::{Answer, strip_hop_by_hop};
+use crate::trip::Trip;
+
+/// Passes the upstream's answer on.
+pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
+    let Answer { response, lease, upload, pause_max, limits, request_id } = answer;
+    let (mut parts, body) = response.into_parts();
+    strip_hop_by_hop(&mut parts.headers);
+    trip.learnt.status = parts.status.as_u16();
+    common(&trip, &mut parts.headers);
+    rate_limits(&mut parts.headers, &limits.0, &limits.1);
+    if let Some((name, value)) = request_id {
+        parts.headers.insert(name, value);
+    }
+    let mut answer = Response::new(ResponseBody::upstream(body, lease, upload, pause_max, trip));
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = parts.headers;
+    answer
+}
+
+/// Answers a request that was refused.
+pub(crate) fn refuse(mut trip: Trip, refusal: Refusal) -> Response<ResponseBody> {
+    let status = status_for(&refusal);
+    let (content_type, text) = body_of(&refusal, status, trip.request_id);
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    common(&trip, &mut headers);
+    advise(&mut headers, &refusal);
+    if status == StatusCode::UNAUTHORIZED
+        && let Some(challenge) =
+            refusal.custom.as_ref().and_then(|custom| custom.challenge.as_ref())
+        && let Ok(value) = HeaderValue::from_str(challenge)
+    {
+        headers.insert(WWW_AUTHENTICATE, value);
+    }
+    trip.learnt.status = status.as_u16();
+    trip.learnt.refusal = Some(refusal);
+    trip.learnt.ending = Ending::ClientGone;
+    let mut answer = Response::new(ResponseBody::own(text, Some(trip)));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// Answers a request for which the record has no place: it does not travel, and leaves no record.
+pub(crate) fn without_a_seat() -> Response<ResponseBody> {
+    let detail = "the node's record is full";
+    let refusal =
+        Refusal::new(Code::Overloaded, detail).retry(Retry::After(Duration::from_secs(1)));
+    let status = status_for(&refusal);
+    let (content_type, text) = body_of(&refusal, status, RequestId(0));
+    let mut answer = Response::new(ResponseBody::own(text, None));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    advise(answer.headers_mut(), &refusal);
+    answer
+}
+
+/// The status of a code, unless a route's author chose another.
+#[must_use]
+pub const fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::TargetAmbiguous
+        | Code::TargetInvalid
+        | Code::HostInvalid
+        | Code::FramingInvalid
+        | Code::HeaderInvalid
+        | Code::BodyBroken => StatusCode::BAD_REQUEST,
+        Code::MethodRefused | Code::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,
+        Code::RouteNotFound => StatusCode::NOT_FOUND,
+        Code::IdentityRefused => StatusCode::UNAUTHORIZED,
+        Code::IdentityThrottled | Code::LimitExceeded | Code::LimitNever => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
+        Code::UpstreamUnreachable | Code::UpstreamUntrusted | Code::UpstreamBroken => {
+            StatusCode::BAD_GATEWAY
+        }
+        Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Code::LedgerUnavailable
+        | Code::SecretUnresolved
+        | Code::UpstreamAbsent
+        | Code::Overloaded
+        | Code::QueueFull
+        | Code::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What a code says in general: all that a client learns of a sealed refusal.
+const fn title(code: Code) -> &'static str {
+    match code {
+        Code::TargetAmbiguous => "the request target can be read in two ways",
+        Code::TargetInvalid => "the request target is not one this gate takes",
+        Code::HostInvalid => "the request names no single host",
+        Code::FramingInvalid => "the length of the request is contradictory",
+        Code::HeaderInvalid => "a header of the request cannot be forwarded",
+        Code::BodyBroken => "the body of the request broke off",
+        Code::MethodRefused => "this method is not carried",
+        Code::UpgradeRefused => "a change of protocol is not carried",
+        Code::RouteNotFound => "404 Route Not Found",
+        Code::IdentityRefused => "the request carries no valid identity",
+        Code::IdentityThrottled => "too many failed identities",
+        Code::LimitExceeded => "a rate limit is used up",
+        Code::LimitNever => "the request is more than its limit ever allows",
+        Code::LedgerUnavailable => "the limits of this request cannot be counted now",
+        Code::SecretUnresolved => "a secret of this route is not available",
+        Code::UpstreamAbsent => "the route has no upstream",
+        Code::UpstreamUnreachable => "the upstream cannot be reached",
+        Code::UpstreamUntrusted => "the upstream's certificate is not accepted",
+        Code::UpstreamTimeout => "the upstream did not answer in time",
+        Code::UpstreamBroken => "the upstream broke off",
+        Code::Overloaded => "the node is overloaded",
+        Code::QueueFull => "too many requests wait for their turn",
+        Code::NotReady => "the node has no rules yet",
+        Code::Internal => "the gate failed",
+    }
+}
+
+fn status_for(refusal: &Refusal) -> StatusCode {
+    let chosen = refusal.custom.as_ref().and_then(|custom| custom.status);
+    let chosen = chosen.and_then(|status| StatusCode::from_u16(status).ok());
+    chosen.unwrap_or_else(|| status_of(refusal.code))
+}
+
+/// One object for everyone: Cloudflare's envelope, the members of RFC 9457, and `error_msg`.
+fn body_of(refusal: &Refusal, status: StatusCode, id: RequestId) -> (&'static str, Bytes) {
+    let custom = refusal.custom.as_deref();
+    if let Some(body) = custom.and_then(|custom| custom.body.as_ref()) {
+        return (body.content_type, Bytes::copy_from_slice(body.text.as_bytes()));
+    }
+    let title = title(refusal.code);
+    let detail = match refusal.grade {
+        Grade::Open => &*refusal.detail,
+        Grade::Sealed => title,
+    };
+    let message = custom.and_then(|custom| custom.message.as_deref()).unwrap_or(detail);
+    let mut object = json!({
+        "success": false,
+        "errors": [{ "code": ENVELOPE_CODES + u32::from(status.as_u16()), "message": message }],
+        "messages": [],
+        "result": null,
+        "type": format!("urn:tollgate:refusal:{}", refusal.code),
+        "title": title,
+        "status": status.as_u16(),
+        "detail": detail,
+        "error_msg": message,
+        "code": refusal.code.as_str(),
+        "request_id": id.to_string(),
+    });
+    if let (Some(limit), Some(object)) = (&refusal.limit, object.as_object_mut()) {
+        object.insert("limit".to_owned(), json!(limit.as_str()));
+    }
+    ("application/json", Bytes::from(format!("{object}\n")))
+}
+
+/// Tells clients whether and when to try again: `Retry-After` (RFC 9110 §10.2.3) in whole
+/// seconds, `retry-after-ms` exactly, and `x-should-retry`, which the official SDKs obey.
+fn advise(headers: &mut HeaderMap, refusal: &Refusal) {
+    let wait = match refusal.retry {
+        Retry::Never => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            return;
+        }
+        Retry::Soon => Duration::from_secs(1),
+        Retry::After(wait) => wait,
+    };
+    let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+    let millis = wait.as_micros().div_ceil(1_000);
+    headers.insert(RETRY_AFTER_MS, HeaderValue::from(u64::try_from(millis).unwrap_or(u64::MAX)));
+    if wait > RETRY_WORTHWHILE {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    if let Some(limit) = &refusal.limit
+        && let Ok(value) = HeaderValue::from_str(&format!("\"{limit}\";r=0;t={secs}"))
+    {
+        headers.insert(RATE_LIMIT, value);
+    }
+}
+
+/// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11): for each limit
+/// its burst over the time an empty bucket takes to fill, and what is left.
+fn rate_limits(headers: &mut HeaderMap, plan: &Plan, reservation: &Reservation) {
+    if plan.draws.is_empty() {
+        return;
+    }
+    let (mut policy, mut left) = (String::new(), String::new());
+    for (draw, taken) in plan.draws.iter().zip(&reservation.taken) {
+        let Some(taken) = taken else { continue };
+        let separator = if policy.is_empty() { "" } else { ", " };
+        let name = draw.rule.name();
+        let window = draw.bucket.time_to_full().unwrap_or(Duration::MAX);
+        // Writing to a string does not fail.
+        let _ = write!(policy, "{separator}\"{name}\";q={}", draw.bucket.burst().0);
+        if window != Duration::MAX {
+            let _ = write!(policy, ";w={}", whole_seconds(window));
+        }
+        let _ = write!(left, "{separator}\"{name}\";r={}", taken.left.0);
+        if taken.more != Duration::MAX {
+            let _ = write!(left, ";t={}", whole_seconds(taken.more));
+        }
+    }
+    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        if let (false, Ok(value)) = (text.is_empty(), HeaderValue::try_from(text)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// What every answer carries.
+fn common(trip: &Trip, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::try_from(trip.request_id.to_string()) {
+        headers.insert(REQUEST_ID, value);
+    }
+    if trip.core.shared.leaving.is_cancelled() && trip.protocol != Protocol::Http2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Refusals in Cloudflare's envelope count from here, so that they differ from Cloudflare's own.
+const ENVELOPE_CODES: u32 = 9_000_000;
+
+/// SDKs ignore waits longer than this and would come back too soon.
+const RETRY_WORTHWHILE: Duration = Duration::from_secs(60);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-request-id");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
