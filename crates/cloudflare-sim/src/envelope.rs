@@ -4,7 +4,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What goes back on the wire. It fails only when a fault told it to.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Cut>;
@@ -173,11 +173,13 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 fn envelope(result: Value, messages: Value, info: Option<Value>) -> Value {
-    let mut whole = json!({ "result": result, "success": true, "errors": [], "messages": messages });
-    if let (Some(info), Some(whole)) = (info, whole.as_object_mut()) {
-        whole.insert("result_info".to_owned(), info);
-    }
-    whole
+    let mut whole = Map::new();
+    whole.insert("result".to_owned(), result);
+    whole.insert("success".to_owned(), true.into());
+    whole.insert("errors".to_owned(), Value::Array(Vec::new()));
+    whole.insert("messages".to_owned(), messages);
+    whole.extend(info.map(|info| ("result_info".to_owned(), info)));
+    Value::Object(whole)
 }
 
 fn unroutable(path: &str) -> Vec<Complaint> {

@@ -28,12 +28,20 @@ impl Ids {
     pub(crate) fn uuid(&mut self) -> String {
         let digits = self.hex32();
         let part = |from, to| digits.get(from..to).unwrap_or_default();
-        format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+        format!(
+            "{}-{}-4{}-8{}-{}",
+            part(0, 8),
+            part(8, 12),
+            part(13, 16),
+            part(17, 20),
+            part(20, 32)
+        )
     }
 
     /// The secret of an API token: `prefix`, 40 digits, and a checksum of 8 that scanners look for.
     pub(crate) fn secret(&mut self, prefix: &str) -> String {
-        let digits: String = format!("{}{:016x}", self.hex32(), self.number()).chars().take(40).collect();
+        let digits: String =
+            format!("{}{:016x}", self.hex32(), self.number()).chars().take(40).collect();
         format!("{prefix}{digits}{:08x}", checksum(&digits))
     }
 }

@@ -20,6 +20,12 @@ pub(crate) fn by_page<T>(
     size: PageSize,
     show: impl Fn(&T) -> Value,
 ) -> Reply {
+    let (shown, info) = page(call, items, size);
+    Ok(Answer::listed(shown.iter().map(show).collect::<Vec<_>>(), info))
+}
+
+/// The page of `items` that the call asks for, and its `result_info`.
+pub(crate) fn page<'a, T>(call: &Call<'_>, items: &'a [T], size: PageSize) -> (&'a [T], Value) {
     let per_page = call.query.number("per_page").unwrap_or(size.usual).clamp(1, size.max);
     let page = call.query.number("page").unwrap_or(1).max(1);
     let shown = items.chunks(per_page).nth(page - 1).unwrap_or_default();
@@ -30,7 +36,7 @@ pub(crate) fn by_page<T>(
         "total_count": items.len(),
         "total_pages": items.len().div_ceil(per_page),
     });
-    Ok(Answer::listed(shown.iter().map(show).collect::<Vec<_>>(), info))
+    (shown, info)
 }
 
 /// One slice of a list and where the next begins.

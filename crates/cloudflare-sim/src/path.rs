@@ -84,7 +84,9 @@ mod tests {
 
     #[test]
     fn decoding_leaves_what_is_no_escape() {
-        for (raw, decoded) in [("a%20b", "a b"), ("%2f%2F", "//"), ("100%", "100%"), ("%zz%4", "%zz%4")] {
+        for (raw, decoded) in
+            [("a%20b", "a b"), ("%2f%2F", "//"), ("100%", "100%"), ("%zz%4", "%zz%4")]
+        {
             assert_eq!(decode(raw), decoded);
         }
     }

@@ -8,6 +8,30 @@ use crate::world::World;
 
 pub(crate) type Handler = fn(&mut World, &Call<'_>) -> Reply;
 
+/// The methods the API's routes have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Verb {
+    /// `HEAD` asks what `GET` would; other methods have no route.
+    fn of(method: &Method) -> Option<Self> {
+        match method.as_str() {
+            "GET" | "HEAD" => Some(Self::Get),
+            "POST" => Some(Self::Post),
+            "PUT" => Some(Self::Put),
+            "PATCH" => Some(Self::Patch),
+            "DELETE" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+}
+
 /// Who may take a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Guard {
@@ -22,9 +46,9 @@ pub(crate) enum Guard {
 /// One line of a room's table. Patterns are written behind `/client/v4`: `{name}` binds a segment,
 /// `{name...}` at the end binds all that is left. The first line that fits wins, so literals stand
 /// above parameters.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
-    pub(crate) method: Method,
+    pub(crate) verb: Verb,
     pub(crate) pattern: &'static str,
     pub(crate) handler: Handler,
     pub(crate) guard: Guard,
@@ -34,23 +58,23 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) const fn get(pattern: &'static str, handler: Handler) -> Self {
-        Self { reads: true, ..Self::new(Method::GET, pattern, handler) }
+        Self { reads: true, ..Self::new(Verb::Get, pattern, handler) }
     }
 
     pub(crate) const fn post(pattern: &'static str, handler: Handler) -> Self {
-        Self::new(Method::POST, pattern, handler)
+        Self::new(Verb::Post, pattern, handler)
     }
 
     pub(crate) const fn put(pattern: &'static str, handler: Handler) -> Self {
-        Self::new(Method::PUT, pattern, handler)
+        Self::new(Verb::Put, pattern, handler)
     }
 
     pub(crate) const fn patch(pattern: &'static str, handler: Handler) -> Self {
-        Self::new(Method::PATCH, pattern, handler)
+        Self::new(Verb::Patch, pattern, handler)
     }
 
     pub(crate) const fn delete(pattern: &'static str, handler: Handler) -> Self {
-        Self::new(Method::DELETE, pattern, handler)
+        Self::new(Verb::Delete, pattern, handler)
     }
 
     pub(crate) const fn reading(mut self) -> Self {
@@ -63,14 +87,17 @@ impl Route {
         self
     }
 
-    const fn new(method: Method, pattern: &'static str, handler: Handler) -> Self {
-        Self { method, pattern, handler, guard: Guard::Credential, reads: false }
+    const fn new(verb: Verb, pattern: &'static str, handler: Handler) -> Self {
+        Self { verb, pattern, handler, guard: Guard::Credential, reads: false }
     }
 }
 
 /// What the table says about a method and a path.
 pub(crate) enum Found<'t> {
-    Route { route: &'t Route, params: Vec<(&'static str, String)> },
+    Route {
+        route: &'t Route,
+        params: Vec<(&'static str, String)>,
+    },
     /// The path is known, but not with this method.
     OtherMethod,
     Nothing,
@@ -85,19 +112,19 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(rooms: &[&'static [Route]]) -> Self {
         let routes = rooms.iter().flat_map(|room| room.iter());
-        Self { lines: routes.map(|route| (pieces(route.pattern), route.clone())).collect() }
+        Self { lines: routes.map(|route| (pieces(route.pattern), *route)).collect() }
     }
 
     /// Finds the route of `method` and `path`, a raw path behind `/client/v4`.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Found<'_> {
         let given = segments(path);
-        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let verb = Verb::of(method);
         let mut known = false;
         for (pieces, route) in &self.lines {
             if !fits(pieces, &given) {
                 continue;
             }
-            if route.method == *method {
+            if Some(route.verb) == verb {
                 return Found::Route { route, params: bind(pieces, &given) };
             }
             known = true;
@@ -148,8 +175,18 @@ fn bind(pieces: &[Piece], given: &[&str]) -> Vec<(&'static str, String)> {
 mod tests {
     use http::Method;
 
-    use super::{Found, Piece, Table, pieces};
+    use super::{Found, Piece, Table, Verb, pieces};
     use crate::api::ROOMS;
+
+    fn method(verb: Verb) -> Method {
+        match verb {
+            Verb::Get => Method::GET,
+            Verb::Post => Method::POST,
+            Verb::Put => Method::PUT,
+            Verb::Patch => Method::PATCH,
+            Verb::Delete => Method::DELETE,
+        }
+    }
 
     fn check(method: &Method, path: &str, expected: &str) {
         let table = Table::new(ROOMS);
@@ -202,7 +239,7 @@ mod tests {
                     Piece::One(_) | Piece::Tail(_) => "/~any~".to_owned(),
                 })
                 .collect::<String>();
-            let Found::Route { route: found, .. } = table.find(&route.method, &path) else {
+            let Found::Route { route: found, .. } = table.find(&method(route.verb), &path) else {
                 panic!("line {index} is unreachable: {}", route.pattern);
             };
             assert_eq!(found.pattern, route.pattern);

@@ -1,6 +1,7 @@
 //! A request's body on its way in: counted, digested and written down, however it ends.
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
@@ -8,6 +9,7 @@ use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::envelope::{Cut, Refusal};
 use crate::log::{BODY_KEPT_MAX, BodySeen, Seat};
@@ -29,8 +31,12 @@ impl Tap {
         Self { incoming, seat, digest, length: 0, kept: BytesMut::new(), complete }
     }
 
-    /// All of the body, if it is no longer than [`BODY_MAX`] and arrives.
-    pub(crate) async fn whole(mut self) -> Result<Bytes, Refusal> {
+    /// All of the body, if it is no longer than [`BODY_MAX`] and arrives within [`BODY_WAIT`].
+    pub(crate) async fn whole(self) -> Result<Bytes, Refusal> {
+        timeout(BODY_WAIT, self.gathered()).await.unwrap_or_else(|_| Err(too_slow()))
+    }
+
+    async fn gathered(mut self) -> Result<Bytes, Refusal> {
         let mut chunks = Vec::new();
         let mut length = 0;
         while let Some(frame) = self.frame().await {
@@ -115,9 +121,17 @@ fn torn() -> Refusal {
     Refusal::bad(6008, "The request body ended early")
 }
 
+fn too_slow() -> Refusal {
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, 408, "The request body took too long")
+}
+
 fn too_large() -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, 413, "The request body is too large")
 }
 
 /// The largest body that a call of the API may have, in bytes; a longer one is answered 413.
 const BODY_MAX: usize = 64 * 1024 * 1024;
+
+/// How long a call's body may take to arrive. The probes wait for as long as the connection lives:
+/// a slow body is what they are for.
+const BODY_WAIT: Duration = Duration::from_secs(300);
