@@ -1,1 +1,34 @@
-//! Placeholder.
+//! What people write: documents read and checked, kept as a state, sealed, and compiled into the
+//! snapshot that the gate reads.
+//!
+//! Floor 2. Everything here is a function of its arguments: what is absent is I/O, live state,
+//! clocks and counters. Chance arrives as [`model::Entropy`], time inside a [`Command`], and the
+//! values of secrets through the function given to [`compile`].
+
+pub mod bundle;
+mod command;
+mod compile;
+mod custody;
+mod diff;
+mod document;
+mod fault;
+mod key;
+mod keyring;
+mod plugin;
+mod pointer;
+mod reader;
+mod reference;
+mod seal;
+mod state;
+
+pub use command::{Applied, Change, Command, Effect, EffectKind, Expect, Rejected, Stamp};
+pub use compile::{Resolve, compile};
+pub use diff::{Difference, diff};
+pub use document::check;
+pub use fault::Fault;
+pub use key::{Key, Kind};
+pub use keyring::{KEY_BYTES, Keyring, OpenError};
+pub use plugin::names as plugin_names;
+pub use reference::{Reference, VaultToken, references};
+pub use seal::{MASK, mask, seal};
+pub use state::{State, Stored};

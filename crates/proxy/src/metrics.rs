@@ -99,24 +99,24 @@ impl Metrics {
             unrecorded: Counter::default(),
         };
         let all = metrics.clone();
-        registry.register("tollgate_requests", "Requests that ended", all.requests);
-        registry.register("tollgate_refusals", "Requests the gate refused", all.refusals);
-        registry.register("tollgate_request_seconds", "Head to end of answer", all.latency);
-        registry.register("tollgate_upstream_seconds", "First try to answer", all.upstream_latency);
-        registry.register("tollgate_connections", "Open client connections", all.connections);
+        registry.register("requests", "Requests that ended", all.requests);
+        registry.register("refusals", "Requests the gate refused", all.refusals);
+        registry.register("request_seconds", "Head to end of answer", all.latency);
+        registry.register("upstream_seconds", "First try to answer", all.upstream_latency);
+        registry.register("connections", "Open client connections", all.connections);
         registry.register(
-            "tollgate_connections_refused",
+            "connections_refused",
             "Client connections above the bound",
             all.connections_refused,
         );
         registry.register(
-            "tollgate_upstream_connections",
+            "upstream_connections",
             "Connections opened to upstreams",
             all.upstream_connections,
         );
-        registry.register("tollgate_queued", "Requests waiting for their turn", all.queued);
+        registry.register("queued", "Requests waiting for their turn", all.queued);
         registry.register(
-            "tollgate_unrecorded",
+            "unrecorded",
             "Requests refused because the record's queue was full",
             all.unrecorded,
         );

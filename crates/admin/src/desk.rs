@@ -1,0 +1,254 @@
+//! Takes each request of the operators' door: who asks, for what, and under which conditions.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use cluster::{Handle, ProposeError};
+use config::{Applied, Command};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header, request};
+use model::Clock;
+use tokio::sync::Semaphore;
+
+use crate::auth::{KeyRing, Role, WRONG_KEY, identify, is_own_page};
+use crate::document::DOCUMENTS_MAX;
+use crate::envelope::Failure;
+use crate::precondition::Precondition;
+use crate::query::Query;
+use crate::record::Record;
+use crate::target::Target;
+use crate::throttle::Throttle;
+
+/// What the operators' door works with.
+#[derive(Clone)]
+pub struct Options {
+    /// The document, and what the node says of itself.
+    pub cluster: Handle,
+    /// Who may come in; `None` lets everybody in as an admin (APISIX's `admin_key_required:
+    /// false`), which only fits a door that nobody else can reach. Pages of other sites stay out.
+    pub keys: Option<KeyRing>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// The Admin API, under `/apisix/admin` and `/admin`.
+///
+/// Wrong keys are counted by the peer's address, which [`crate::serve()`] adds to each request.
+pub fn router(options: Options) -> Router {
+    let Options { cluster, keys, clock } = options;
+    let desk = Arc::new(Desk {
+        cluster,
+        keys,
+        clock,
+        throttle: Throttle::default(),
+        documents: Semaphore::new(DOCUMENTS_MAX),
+    });
+    let mut router = Router::new();
+    for prefix in PREFIXES {
+        router = router
+            .route(prefix, any(enter))
+            .route(&format!("{prefix}/"), any(enter))
+            .route(&format!("{prefix}/{{*rest}}"), any(enter));
+    }
+    router.fallback(nowhere).with_state(desk)
+}
+
+/// What every request needs.
+pub(crate) struct Desk {
+    pub(crate) cluster: Handle,
+    pub(crate) clock: Arc<dyn Clock>,
+    keys: Option<KeyRing>,
+    throttle: Throttle,
+    /// Seats for whole documents.
+    pub(crate) documents: Semaphore,
+}
+
+/// A request whose sender is known, without its body.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) query: Query,
+    pub(crate) precondition: Precondition,
+    /// Delete even what is still referred to.
+    pub(crate) force: bool,
+    /// Judge, and change nothing.
+    pub(crate) dry_run: bool,
+    /// The name of the key's holder.
+    pub(crate) holder: String,
+    /// What is asked for, as records call it.
+    pub(crate) about: String,
+}
+
+async fn enter(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answered = desk.answer(parts, body).await;
+    let mut response = answered.unwrap_or_else(axum::response::IntoResponse::into_response);
+    let revision = HeaderValue::from(desk.cluster.state().revision().number());
+    let headers = response.headers_mut();
+    headers.entry(REVISION).or_insert(revision);
+    for (name, value) in ALWAYS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn nowhere() -> Response {
+    Failure::NotFound("404 Route Not Found".to_owned()).into_response()
+}
+
+impl Desk {
+    async fn answer(&self, parts: request::Parts, body: Body) -> Result<Response, Failure> {
+        if parts.method == Method::OPTIONS {
+            return Ok(preflight());
+        }
+        let target = Target::parse(below_prefix(parts.uri.path()));
+        if parts.method == Method::HEAD && target == Ok(Target::Root) {
+            return Ok(StatusCode::OK.into_response());
+        }
+        let query = Query::parse(&parts.uri)?;
+        let holder = self.identify(&parts, &query)?;
+        let target = target?;
+        let call = Call {
+            precondition: Precondition::read(&parts.headers)?,
+            force: query.switch("force")?,
+            dry_run: query.switch("dry_run")?,
+            about: target.name(),
+            method: parts.method,
+            query,
+            holder,
+        };
+        self.dispatch(&call, target, body).await
+    }
+
+    async fn dispatch(&self, call: &Call, target: Target, body: Body) -> Result<Response, Failure> {
+        match target {
+            Target::Collection(kind) => {
+                call.refuse_ttl()?;
+                self.collection(call, kind, None, body).await
+            }
+            Target::Under { kind, parent } => {
+                call.refuse_ttl()?;
+                self.collection(call, kind, Some(&parent), body).await
+            }
+            Target::One(key) => {
+                call.refuse_ttl()?;
+                self.one(call, key, body).await
+            }
+            Target::Inside(key, path) => self.inside(call, key, &path, body).await,
+            Target::Apply if call.method == Method::POST => self.apply(call, body).await,
+            Target::Diff if call.method == Method::POST => self.diff(call, body).await,
+            Target::Validate(kind) if call.method == Method::POST => {
+                Self::validate(kind, body).await
+            }
+            Target::ValidateAll if call.method == Method::POST => self.validate_all(body).await,
+            Target::Export if call.reads() => self.export(call).await,
+            Target::Status if call.reads() => Ok(self.status()),
+            Target::PluginNames if call.reads() => Ok(Self::plugin_names()),
+            Target::Root
+            | Target::Apply
+            | Target::Diff
+            | Target::Validate(_)
+            | Target::ValidateAll
+            | Target::Export
+            | Target::Status
+            | Target::PluginNames => Err(Failure::NotFound("not found".to_owned())),
+        }
+    }
+
+    /// The name of whoever asks, or why they may not.
+    fn identify(&self, parts: &request::Parts, query: &Query) -> Result<String, Failure> {
+        let Some(keys) = &self.keys else {
+            let own = is_own_page(&parts.headers);
+            return own.then(|| "anybody".to_owned()).ok_or(Failure::Unauthorised("foreign page"));
+        };
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+        let now = self.clock.uptime();
+        if let Some(wait) = self.throttle.wait(address, now) {
+            return Err(Failure::Throttled(wait));
+        }
+        let identified = identify(keys, &parts.method, &parts.headers, query);
+        if matches!(identified, Err(Failure::Unauthorised(WRONG_KEY))) {
+            self.throttle.count(address, now);
+            tracing::warn!(%address, "a wrong admin key was given");
+        }
+        let holder = identified?;
+        debug_assert!(holder.role == Role::Admin || parts.method.is_safe());
+        Ok(holder.name.clone())
+    }
+
+    /// Makes a change, or judges it when the call is a dry run.
+    pub(crate) async fn make(&self, call: &Call, command: Command) -> Result<Applied, Failure> {
+        Ok(self.try_make(call, command).await?)
+    }
+
+    /// As [`Desk::make`], for who can do something about a rejection.
+    pub(crate) async fn try_make(
+        &self,
+        call: &Call,
+        command: Command,
+    ) -> Result<Applied, ProposeError> {
+        let mut record = Record::of(call);
+        let made = if call.dry_run {
+            self.cluster.dry_run(command).await
+        } else {
+            self.cluster.propose(command).await
+        };
+        record.end(&made);
+        made
+    }
+}
+
+impl Call {
+    pub(crate) fn reads(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    /// Resources that disappear by themselves are not served; to keep one for ever instead would
+    /// be worse than to refuse it.
+    fn refuse_ttl(&self) -> Result<(), Failure> {
+        match self.query.first("ttl") {
+            Some(ttl) if ttl.parse::<f64>().is_err() => {
+                Err(Failure::bad("invalid argument ttl: should be a number"))
+            }
+            Some(_) => Err(Failure::bad("invalid argument ttl: it is not served")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Answers a browser that asks before it asks (the Fetch standard's CORS preflight).
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, PUT, OPTIONS, DELETE, PATCH"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+    ];
+    (StatusCode::OK, headers).into_response()
+}
+
+fn below_prefix(path: &str) -> &str {
+    PREFIXES.into_iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or(path)
+}
+
+const PREFIXES: [&str; 2] = ["/apisix/admin", "/admin"];
+
+/// The revision of the document that an answer is about.
+pub(crate) const REVISION: HeaderName = HeaderName::from_static("x-tollgate-revision");
+
+/// Headers of every answer; all but the last are APISIX's.
+const ALWAYS: [(HeaderName, &str); 6] = [
+    (HeaderName::from_static("x-api-version"), "v3"),
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
+    (header::ACCESS_CONTROL_EXPOSE_HEADERS, "*"),
+    (header::ACCESS_CONTROL_MAX_AGE, "3600"),
+    (header::CACHE_CONTROL, "no-store"),
+];

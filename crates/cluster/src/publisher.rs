@@ -1,0 +1,69 @@
+//! From a state to the snapshot that requests are judged by.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Fault, Key, Keyring, Reference, State};
+use rules::Snapshot;
+use tokio::sync::watch;
+
+use crate::secret::Secrets;
+
+/// Compiles states and publishes what came out. Owned by the writer's thread, since a compile of
+/// a large document takes long.
+pub(crate) struct Publisher {
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Which values of secrets the current state was last compiled with.
+    pub(crate) generation: u64,
+}
+
+/// What came out of a compile: a snapshot that is ready to be published, or faults.
+pub(crate) struct Compiled {
+    pub(crate) snapshot: Result<Arc<Snapshot>, Vec<(Key, Fault)>>,
+    references: BTreeSet<Reference>,
+    generation: u64,
+}
+
+impl Publisher {
+    /// Compiles a state with the secrets that this node knows; new ones are waited for so long.
+    pub(crate) fn compile(&self, state: &State, patience: Duration) -> Compiled {
+        let references = config::references(state);
+        self.secrets.want(&references, patience);
+        // Read before the values: what moves in between is compiled again, not missed.
+        let generation = self.secrets.generation();
+        let snapshot = compile(state, &self.keyring, &self.secrets, generation);
+        Compiled { snapshot: snapshot.map(Arc::new), references, generation }
+    }
+
+    /// Makes a compiled state the one that requests are judged by; one with faults leaves the last
+    /// good snapshot in place, and the faults are given back.
+    pub(crate) fn publish(&mut self, compiled: Compiled) -> Vec<(Key, Fault)> {
+        self.generation = compiled.generation;
+        self.secrets.keep_only(&compiled.references);
+        match compiled.snapshot {
+            Ok(snapshot) => {
+                self.snapshots.send_replace(snapshot);
+                Vec::new()
+            }
+            Err(faults) => faults,
+        }
+    }
+
+    /// Whether secrets have moved since the state was last compiled.
+    pub(crate) fn is_behind_secrets(&self) -> bool {
+        self.generation != self.secrets.generation()
+    }
+}
+
+/// Compiles a state with what is known of its secrets, without waiting for any.
+pub(crate) fn compile(
+    state: &State,
+    keyring: &Keyring,
+    secrets: &Secrets,
+    generation: u64,
+) -> Result<Snapshot, Vec<(Key, Fault)>> {
+    config::compile(state, keyring, &|reference| secrets.value(reference), generation)
+}

@@ -1,0 +1,64 @@
+//! Consumers, in our words agents.
+
+use std::sync::Arc;
+
+use model::{AgentId, OrganisationId, TeamId};
+use rules::plugin::Plugins;
+use serde_json::Value;
+
+use super::{Link, head};
+use crate::key::{Key, Kind};
+use crate::plugin::{self, Proofs, Side};
+use crate::reader::{Reader, id, named};
+
+/// An agent.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) id: AgentId,
+    pub(crate) team: Option<TeamId>,
+    /// Of an agent outside all teams; one in a team belongs to the team's organisation.
+    pub(crate) organisation: Option<OrganisationId>,
+    pub(crate) custom_id: Option<Arc<str>>,
+    /// For its requests, over its team's and the route's.
+    pub(crate) plugins: Plugins,
+    /// What proves it, beside its credentials.
+    pub(crate) proofs: Proofs,
+    /// A rule of it needs a secret that is not open on this node.
+    pub(crate) is_closed: bool,
+}
+
+/// Reads an agent.
+pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Document> {
+    let mut object = reader.object(value)?;
+    let (name, head) = head::read_named(&mut object);
+    let team = object.optional("group_id", id);
+    let organisation = object.optional("organisation", named);
+    if object.has("group_id") && object.has("organisation") {
+        object.fault(
+            "organisation",
+            "excludes `group_id`: an agent of a team belongs to the team's organisation",
+        );
+    }
+    let place = format!("consumers/{}", name.as_deref().unwrap_or_default());
+    let plugins = object
+        .optional("plugins", |reader, value| plugin::read(reader, value, Side::Agent, &place));
+    object.finish();
+    let plugins = plugins.unwrap_or_default();
+    Some(Document {
+        id: AgentId::new(&name?),
+        team: team.as_deref().map(TeamId::new),
+        organisation: organisation.as_deref().map(OrganisationId::new),
+        custom_id: head.custom_id.map(Arc::from),
+        plugins: plugins.plugins,
+        proofs: plugins.proofs,
+        is_closed: plugins.is_closed,
+    })
+}
+
+/// The team an agent names.
+pub(crate) fn links(value: &Value) -> Vec<Link> {
+    let team = head::link(value, "group_id");
+    team.map(|(path, id)| Link { path, key: Key::new(Kind::ConsumerGroup, id) })
+        .into_iter()
+        .collect()
+}

@@ -1,0 +1,155 @@
+//! Limits: rates that hold over the whole fleet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{AgentId, Bucket, LimitId, Rate, RouteId, TeamId, Tokens};
+use rules::limit::{Limit, OnOutage, Per, Selector};
+use rules::route::Methods;
+use serde_json::Value;
+
+use super::{Link, head};
+use crate::key::{Key, Kind};
+use crate::pointer;
+use crate::reader::{
+    Object, Reader, boolean, choices, decimal, id, named, one_of, pattern, unique,
+};
+
+/// Reads a limit.
+pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Limit> {
+    let limit_id = LimitId::new(reader.id().unwrap_or_default());
+    let mut object = reader.object(value)?;
+    head::read(&mut object);
+    let per = object.required("per", one_of(PER, &[]));
+    let selector = object.optional("match", selector).unwrap_or_default();
+    let bucket = bucket(&mut object);
+    let on_outage = object.optional("on_outage", one_of(ON_OUTAGE, ON_OUTAGE_REFUSED));
+    let shadow = object.optional("shadow", boolean).unwrap_or_default();
+    object.finish();
+    Some(Limit {
+        id: limit_id,
+        per: per?,
+        selector,
+        bucket: bucket?,
+        on_outage: on_outage.unwrap_or_default(),
+        shadow,
+    })
+}
+
+const PER: &[(&str, Per)] = &[
+    ("organisation", Per::Organisation),
+    ("team", Per::Team),
+    ("agent", Per::Agent),
+    ("run", Per::Run),
+    ("route", Per::Route),
+    ("address", Per::Address),
+];
+
+const ON_OUTAGE: &[(&str, OnOutage)] = &[("refuse", OnOutage::Refuse), ("allow", OnOutage::Allow)];
+
+const ON_OUTAGE_REFUSED: &[(&str, &str)] = &[("share", "is not served yet")];
+
+/// Reads `rate` every `interval`, and `burst`. Without a burst the bucket holds what one interval
+/// refills, and at least one token.
+fn bucket(object: &mut Object<'_, '_>) -> Option<Bucket> {
+    let interval = object.optional("interval", pattern((2, 16), interval));
+    let every = if object.has("interval") { interval } else { Some(Duration::from_secs(1)) };
+    let rate = object.required("rate", |reader, value| {
+        let text = decimal(true)(reader, value)?;
+        // A fault in the interval is not one of the rate.
+        let rate = Rate::parse(&text, every.unwrap_or(Duration::from_secs(1)));
+        rate.map_err(|error| reader.fault(error.to_string())).ok().map(|rate| (text, rate))
+    });
+    let burst = object.optional("burst", |reader, value| {
+        let text = decimal(true)(reader, value)?;
+        let (_, rate) = rate.as_ref()?;
+        let bucket = Bucket::new(*rate, &text, Tokens(0));
+        let bucket = bucket.map_err(|error| reader.fault(error.to_string())).ok()?;
+        if bucket.burst() < Tokens(1) {
+            reader.fault("expected at least 1: a smaller bucket admits nothing, ever");
+        }
+        Some(bucket)
+    });
+    if object.has("burst") {
+        return burst;
+    }
+    let (text, rate) = rate?;
+    let refilled = Bucket::new(rate, &text, Tokens(0)).ok();
+    let held = refilled.filter(|bucket| bucket.burst() >= Tokens(1));
+    let one = || Bucket::new(rate, "1", Tokens(0));
+    match held.map_or_else(one, Ok) {
+        Ok(bucket) => Some(bucket),
+        Err(error) => {
+            object.fault("rate", error.to_string());
+            None
+        }
+    }
+}
+
+/// Reads `10s`, `5m`…
+fn interval(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..).unwrap_or_default();
+    let found = UNITS.iter().find(|(name, _)| *name == unit);
+    let amount = digits.parse::<u64>().ok().filter(|amount| *amount > 0);
+    let (Some((_, millis)), Some(amount)) = (found, amount) else {
+        let units = choices(UNITS.iter().map(|(name, _)| *name));
+        return Err(format!("expected a whole number from 1 with a unit: {units}"));
+    };
+    let whole = amount.checked_mul(*millis).map(Duration::from_millis);
+    whole.filter(|time| *time <= LONGEST).ok_or_else(|| String::from("is longer than 366 days"))
+}
+
+/// Units of an interval, in milliseconds.
+const UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+fn selector<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Selector> {
+    let mut object = reader.object(value)?;
+    let routes = object.optional("routes", unique(1, NAMES_MAX, id));
+    let agents = object.optional("agents", unique(1, NAMES_MAX, named));
+    let teams = object.optional("teams", unique(1, NAMES_MAX, id));
+    let methods = object.optional("methods", unique(1, NAMES_MAX, method));
+    object.finish();
+    Some(Selector {
+        routes: names(routes, RouteId::new),
+        agents: names(agents, AgentId::new),
+        teams: names(teams, TeamId::new),
+        methods: names(methods, |name| Arc::from(name)),
+    })
+}
+
+fn names<T>(texts: Option<Vec<String>>, name: fn(&str) -> T) -> Vec<T> {
+    texts.unwrap_or_default().iter().map(|text| name(text)).collect()
+}
+
+/// A method as routes name them.
+pub(crate) fn method<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<String> {
+    let name = value.as_str().filter(|name| Methods::NAMES.contains(name));
+    if name.is_none() {
+        reader.fault(format!("expected {}", choices(Methods::NAMES.into_iter())));
+    }
+    name.map(str::to_owned)
+}
+
+/// Names in one list of a selector.
+const NAMES_MAX: usize = 4_096;
+
+/// The routes, agents and teams that a limit names.
+pub(crate) fn links(value: &Value) -> Vec<Link> {
+    let named =
+        [("routes", Kind::Route), ("agents", Kind::Consumer), ("teams", Kind::ConsumerGroup)];
+    let Some(selector) = value.get("match") else { return Vec::new() };
+    let mut links = Vec::new();
+    for (name, kind) in named {
+        let items = selector.get(name).and_then(Value::as_array);
+        for (index, item) in items.into_iter().flatten().enumerate() {
+            let id = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+            let path = pointer::join(&format!("/match/{name}"), &index.to_string());
+            links.push(Link { path, key: Key::new(kind, id) });
+        }
+    }
+    links
+}

@@ -1,0 +1,53 @@
+//! Agents, made with a secret that is shown once.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+use http::Method;
+use model::{Entropy as _, SystemEntropy};
+use serde_json::{Value, json};
+
+use crate::args::{Create, Output, Server};
+use crate::commands::{client, token};
+
+/// Makes an agent and prints its secret and a token.
+pub(crate) async fn create(create: Create) -> Result<()> {
+    let Create { name, team, ttl, server } = create;
+    let secret = put(&server, &name, team.as_deref(), client::If::New).await?;
+    let token = token::sign(&name, &secret, ttl, None)?;
+    let mut out = std::io::stdout();
+    match server.output {
+        Output::Json => {
+            let answer = json!({ "agent": name, "key": name, "secret": secret, "token": token });
+            writeln!(out, "{answer}")?;
+        }
+        Output::Text => {
+            writeln!(out, "agent   {name}\nkey     {name}\nsecret  {secret}\ntoken   {token}")?;
+            writeln!(out, "\nThe secret is shown only now. Further tokens:")?;
+            writeln!(out, "  TOLLGATE_AGENT_SECRET={secret} tollgate token mint --key {name}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts an agent with a fresh HS256 secret, and returns the secret.
+pub(crate) async fn put(
+    server: &Server,
+    name: &str,
+    team: Option<&str>,
+    condition: client::If,
+) -> Result<String> {
+    let mut bytes = [0; 32];
+    SystemEntropy.fill(&mut bytes).context("cannot make a secret")?;
+    let secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut agent: Value = json!({
+        "username": name,
+        "plugins": { "jwt-auth": { "key": name, "secret": secret, "algorithm": "HS256" } },
+    });
+    if let (Some(team), Some(agent)) = (team, agent.as_object_mut()) {
+        agent.insert("group_id".to_owned(), json!(team));
+    }
+    let path = format!("/admin/agents/{name}");
+    client::ask_if(server, Method::PUT, &path, Some(&agent), condition).await?;
+    Ok(secret)
+}

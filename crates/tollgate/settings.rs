@@ -1,0 +1,169 @@
+//! One node's settings: the file, with the command line over it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use model::Secret;
+use serde::Deserialize;
+
+use crate::args::Run;
+
+/// The settings file. Every member may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    node: Option<String>,
+    data: Option<PathBuf>,
+    http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    /// Threads that carry traffic; by default one a core.
+    cores: Option<usize>,
+    admin_keys: Vec<AdminKey>,
+    /// The certificate agents see.
+    tls: Option<Certificate>,
+    /// The certificate operators see; without it the Admin API speaks clear text.
+    admin_tls: Option<Certificate>,
+    resolve: Vec<String>,
+    upstream_ca: Option<PathBuf>,
+    log: Log,
+    /// Seconds a stopping node gives to the requests it carries.
+    drain_seconds: Option<u64>,
+}
+
+/// A key of the Admin API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdminKey {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    key: String,
+}
+
+impl AdminKey {
+    pub(crate) fn secret(&self) -> Secret<String> {
+        Secret::new(self.key.clone())
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Admin,
+    Viewer,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificate {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// `json` or `human`.
+    pub(crate) format: Option<LogFormat>,
+    /// As in `RUST_LOG`.
+    pub(crate) filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Json,
+    Human,
+}
+
+/// What a node runs by.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) node: String,
+    pub(crate) data: PathBuf,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+    pub(crate) cores: usize,
+    pub(crate) admin_keys: Vec<AdminKey>,
+    pub(crate) tls: Option<Certificate>,
+    pub(crate) admin_tls: Option<Certificate>,
+    pub(crate) overrides: Vec<proxy::Override>,
+    pub(crate) upstream_ca: Option<PathBuf>,
+    pub(crate) log: Log,
+    pub(crate) drain: Duration,
+    pub(crate) announce: bool,
+}
+
+impl Settings {
+    /// The command line over the file over the defaults.
+    ///
+    /// # Errors
+    /// What is wrong, with the place in the file.
+    pub(crate) fn read(run: Run) -> Result<Self> {
+        let file = match &run.settings {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        let mut overrides = run.resolve;
+        for text in &file.resolve {
+            let read = text.parse().map_err(anyhow::Error::msg);
+            overrides.push(read.context("the setting `resolve` is wrong")?);
+        }
+        let mut admin_keys = file.admin_keys;
+        if let Some(key) = run.admin_key {
+            let name = "command-line".to_owned();
+            admin_keys.push(AdminKey { name, role: Role::Admin, key });
+        }
+        let cores = file.cores.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        if !(1..=1_024).contains(&cores) {
+            bail!("the setting `cores` is {cores}, which is not from 1 to 1024");
+        }
+        Ok(Self {
+            node: file.node.unwrap_or_else(hostname),
+            data: run.data.or(file.data).unwrap_or_else(|| PathBuf::from(".tollgate/data")),
+            http: Some(run.http.or(file.http).unwrap_or(GATEWAY)),
+            https: run.https.or(file.https),
+            admin: run.admin.or(file.admin).unwrap_or(ADMIN),
+            metrics: run.metrics.or(file.metrics).unwrap_or(METRICS),
+            cores,
+            admin_keys,
+            tls: file.tls,
+            admin_tls: file.admin_tls,
+            overrides,
+            upstream_ca: run.upstream_ca.or(file.upstream_ca),
+            log: file.log,
+            drain: Duration::from_secs(file.drain_seconds.unwrap_or(30)),
+            announce: run.announce,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<File> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    serde_saphyr::from_str(&text)
+        .with_context(|| format!("the settings file {} is wrong", path.display()))
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "tollgate".to_owned())
+}
+
+const GATEWAY: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 9080);
+const ADMIN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9180);
+const METRICS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9091);
