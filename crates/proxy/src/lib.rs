@@ -1,7 +1,7 @@
 //! Carries traffic: accept, judge, forward, settle, record.
 //!
 //! Floor 3. Each core has a runtime, listeners and upstream connections of its own; cores share
-//! the snapshot, the ledger and the recorder. Only [`pipeline`] calls the stages. What is absent:
+//! the snapshot, the ledger and the recorder. Only `pipeline` calls the stages. What is absent:
 //! Raft, admin, documents.
 
 mod accept;

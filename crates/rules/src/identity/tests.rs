@@ -21,8 +21,10 @@ use super::{
 struct Signer {
     algorithm: Algorithm,
     verifying: VerifyingKey,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
+
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 fn signer(algorithm: Algorithm) -> Signer {
     match algorithm {
