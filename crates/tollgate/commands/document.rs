@@ -53,9 +53,9 @@ pub(crate) async fn apply(apply: Apply) -> Result<ExitCode> {
         writeln!(out, "{answer}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    for effect in answer.get("effects").and_then(Value::as_array).into_iter().flatten() {
-        let part = |name: &str| effect.get(name).and_then(Value::as_str).unwrap_or_default();
-        writeln!(out, "{:<10} {}", part("effect"), part("key"))?;
+    for change in answer.get("changes").and_then(Value::as_array).into_iter().flatten() {
+        let part = |name: &str| change.get(name).and_then(Value::as_str).unwrap_or_default();
+        writeln!(out, "{:<10} {}", part("kind"), part("key"))?;
     }
     let revision = answer.get("revision").and_then(Value::as_u64).unwrap_or_default();
     let mood = if dry_run { "nothing changed; would be" } else { "now at" };

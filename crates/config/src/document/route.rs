@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use http::uri::PathAndQuery;
 use model::RouteId;
 use rules::expression::Expression;
 use rules::route::{Methods, Network, Route};
+use rules::target::Target;
 use rules::upstream::Upstream;
 use serde_json::Value;
 
@@ -114,7 +116,32 @@ fn uri<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<String> {
             .fault("is matched with paths only: it may hold no `?`, no `#`, no control character");
         return None;
     }
+    if uri != "*" && !is_normal(uri) {
+        reader.fault("is not in normal form, so that no request would ever match it");
+        return None;
+    }
     Some(uri.to_owned())
+}
+
+/// Whether a path of this pattern can be one that the gate matches: paths are matched in their
+/// normal form, without dot segments, doubled slashes or needless escapes.
+fn is_normal(pattern: &str) -> bool {
+    // What a `*` stands for completes the last segment.
+    let path =
+        pattern.strip_suffix('*').map_or_else(|| pattern.to_owned(), |open| format!("{open}x"));
+    let escaped: String = path.chars().map(escaped).collect();
+    let target = PathAndQuery::try_from(escaped).ok().map(Target::from_path_and_query);
+    matches!(target, Some(Ok(target)) if target.normal() == path)
+}
+
+/// A character as a request line may hold it.
+fn escaped(character: char) -> String {
+    if character.is_ascii_graphic() && !"\"<>\\^`{|}".contains(character) {
+        return character.to_string();
+    }
+    let mut buffer = [0; 4];
+    let bytes = character.encode_utf8(&mut buffer).bytes();
+    bytes.map(|byte| format!("%{byte:02X}")).collect()
 }
 
 /// A host pattern: exact, or with a leading `*`.
@@ -171,4 +198,28 @@ pub(crate) fn links(value: &Value) -> Vec<Link> {
         Some(Link { path, key: Key::new(Kind::Consumer, agent) })
     });
     upstream.into_iter().chain(anonymous).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_normal;
+
+    fn check(pattern: &str, expected: bool) {
+        assert_eq!(is_normal(pattern), expected, "{pattern}");
+    }
+
+    #[test]
+    fn a_pattern_is_what_a_path_in_normal_form_can_be() {
+        for pattern in ["/", "/a/*", "/a/b*", "/a/*/c", "/.well-known/*", "/ä/ö", "/a b", "/a%2Fb"]
+        {
+            check(pattern, true);
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_no_path_matches_is_refused() {
+        for pattern in ["/a//b", "/a/../b", "/a/./b", "/%41", "/a%2fb", "/%zz", "/a\\b", "/.."] {
+            check(pattern, false);
+        }
+    }
 }
