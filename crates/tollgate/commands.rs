@@ -38,7 +38,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
                 Ok(settings) => settings,
                 Err(error) => {
                     writeln!(std::io::stderr(), "tollgate: {error:#}")?;
-                    return Ok(ExitCode::from(BAD_SETTINGS));
+                    return Ok(ExitCode::from(crate::BAD_USAGE));
                 }
             };
             block_on(serve::run(settings))?;
@@ -69,6 +69,3 @@ fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     done
 }
-
-/// `EX_USAGE` of `sysexits.h`.
-const BAD_SETTINGS: u8 = 64;

@@ -64,6 +64,15 @@ mod tests {
     }
 
     #[test]
+    fn each_plugin_that_is_served_is_listed() {
+        let mut served: Vec<_> = config::plugin_names().collect();
+        let mut listed = PLUGINS;
+        served.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed.as_slice(), served);
+    }
+
+    #[test]
     fn each_plugin_that_is_listed_is_served() {
         for plugin in PLUGINS {
             assert!(is_known(plugin), "{plugin}");

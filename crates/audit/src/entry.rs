@@ -127,6 +127,14 @@ impl SecretNames {
         names
     }
 
+    /// Whether an argument of a query holds a credential: one of those that do wherever they
+    /// stand, in any case, or one that the plugins read.
+    #[must_use]
+    pub fn hold_argument(&self, name: &str) -> bool {
+        SECRET_QUERIES.iter().any(|secret| secret.eq_ignore_ascii_case(name))
+            || self.queries.iter().any(|secret| **secret == *name)
+    }
+
     /// Whether a variable's value is a credential. Every cookie counts as one: none that
     /// authenticates can be told from its name.
     fn hold(&self, variable: &Variable) -> bool {
@@ -135,10 +143,7 @@ impl SecretNames {
             Variable::Header(name) => {
                 SECRET_HEADERS.contains(&name.as_str()) || self.headers.contains(name)
             }
-            Variable::Arg(name) => {
-                SECRET_QUERIES.iter().any(|secret| secret.eq_ignore_ascii_case(name))
-                    || self.queries.contains(name)
-            }
+            Variable::Arg(name) => self.hold_argument(name),
             _ => false,
         }
     }

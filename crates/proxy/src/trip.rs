@@ -128,10 +128,7 @@ impl Trip {
     pub(crate) fn prepare_record(&mut self, plugins: &Plugins, head: &Head) {
         let secrets = SecretNames::of(plugins);
         if let Some(query) = head.target.query() {
-            let is_secret = |name: &str| {
-                SECRET_ARGUMENTS.iter().any(|secret| secret.eq_ignore_ascii_case(name))
-                    || secrets.queries.iter().any(|secret| **secret == *name)
-            };
+            let is_secret = |name: &str| secrets.hold_argument(name);
             self.learnt.query = masked_arguments(query, &is_secret)
                 .map(Arc::from)
                 .or_else(|| self.learnt.query.take());
@@ -234,8 +231,8 @@ impl Learnt {
         let authority = uri.authority().map(|authority| Arc::from(authority.as_str()));
         let retry = header_text(headers, "x-stainless-retry-count");
         let query = uri.query().map(|query| {
-            let is_secret =
-                |name: &str| SECRET_ARGUMENTS.iter().any(|s| s.eq_ignore_ascii_case(name));
+            let secrets = SecretNames::default();
+            let is_secret = |name: &str| secrets.hold_argument(name);
             masked_arguments(query, &is_secret).map_or_else(|| Arc::from(query), Arc::from)
         });
         Self {
@@ -271,6 +268,3 @@ pub(crate) fn keep(body: &mut Body, data: &[u8], max: usize) {
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
-
-/// Arguments of a query that hold credentials wherever they stand.
-const SECRET_ARGUMENTS: &[&str] = &["jwt", "apikey", "api_key", "access_token", "token"];

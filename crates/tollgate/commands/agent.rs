@@ -37,9 +37,7 @@ pub(crate) async fn put(
     team: Option<&str>,
     condition: client::If,
 ) -> Result<String> {
-    let mut bytes = [0; 32];
-    SystemEntropy.fill(&mut bytes).context("cannot make a secret")?;
-    let secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let secret = random_text::<32>()?;
     let mut agent: Value = json!({
         "username": name,
         "plugins": { "jwt-auth": { "key": name, "secret": secret, "algorithm": "HS256" } },
@@ -50,4 +48,11 @@ pub(crate) async fn put(
     let path = format!("/admin/agents/{name}");
     client::ask_if(server, Method::PUT, &path, Some(&agent), condition).await?;
     Ok(secret)
+}
+
+/// Random bytes in hexadecimal, for keys and secrets.
+pub(crate) fn random_text<const BYTES: usize>() -> Result<String> {
+    let mut bytes = [0; BYTES];
+    SystemEntropy.fill(&mut bytes).context("cannot read random bytes")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

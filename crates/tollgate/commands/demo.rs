@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use cloudflare_sim::Sim;
 use http::Method;
-use model::{Entropy as _, SystemEntropy};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -31,7 +30,7 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
     std::fs::create_dir_all(&demo.data)
         .with_context(|| format!("cannot create {}", demo.data.display()))?;
     let upstream = upstream(&demo.data).await?;
-    let admin_key = random_text()?;
+    let admin_key = agent::random_text::<24>()?;
     let mut child = start_node(&demo, &upstream, &admin_key)?;
     // Waiting for a child closes its standard input, which would tell the node to stop.
     let leash = child.stdin.take();
@@ -226,12 +225,6 @@ async fn stop(mut child: Child) {
         // It would be killed when dropped anyway; this waits for it.
         let _killed = child.kill().await;
     }
-}
-
-fn random_text() -> Result<String> {
-    let mut bytes = [0; 24];
-    SystemEntropy.fill(&mut bytes).context("cannot make a key")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 const API_HOST: &str = "api.cloudflare.com";
