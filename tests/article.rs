@@ -15,15 +15,48 @@ fn the_articles_put_is_taken_as_printed_and_does_what_the_article_says() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["key"], "/apisix/routes/cloudflare-ai-agent");
 
-    // The stand-in takes the credential's place and so refuses; what matters is what arrived.
-    demo.ask(&["-X", "GET"], "/user/tokens");
+    // The node keeps the real credential for the API's host, so the bare route works.
+    let answer = demo.ask(&["-X", "GET"], "/user/tokens");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["success"], true);
     let log = demo.arrivals();
     let arrived = last_arrival(&log);
-    let text = arrived.to_string().to_ascii_lowercase();
+    let text = arrived.to_string();
+    assert!(!text.contains(&demo.token), "{text}");
+    let text = text.to_ascii_lowercase();
     assert!(text.contains("/client/v4/user/tokens"), "{text}");
     assert!(!text.contains("ai-cloudflare"), "{text}");
-    assert!(!text.contains("bearer"), "{text}");
+    assert!(text.contains("bearer cfut_"), "{text}");
     assert!(!text.contains("x-consumer"), "{text}");
+}
+
+/// Whoever may write routes could otherwise lend the real credential to strangers.
+#[test]
+fn the_credential_of_a_host_goes_nowhere_else_and_never_along_with_a_stranger() {
+    let demo = Demo::start();
+    let upstream = |node: &str, more: &str| {
+        format!(r#""upstream":{{"scheme":"https","nodes":{{"{node}":1}}{more}}}"#)
+    };
+    let api = "api.cloudflare.com:443";
+    let rewrite = r#""proxy-rewrite":{"regex_uri":["^/x/(.*)","/$1"]"#;
+    for (auth, upstream) in [
+        // Nobody is asked who they are.
+        ("", upstream(api, "")),
+        // Nobody has checked who answers.
+        (r#""jwt-auth":{},"#, upstream(api, r#","tls":{"verify":false}"#)),
+        // It is another server.
+        (r#""jwt-auth":{},"#, upstream(&demo.upstream, r#","tls":{"verify":false}"#)),
+        // The upstream names its own.
+        (r#""jwt-auth":{},"#, upstream(api, r#","credential":"wrong""#)),
+    ] {
+        let body = format!(r#"{{"uri":"/x/*",{upstream},"plugins":{{{auth}{rewrite}}}}}}}"#);
+        let put = demo.administer(&["-X", "PUT", "-d", &body], "/admin/routes/x");
+        assert!(matches!(put.status, 200 | 201), "{body}: {put:?}");
+        let bearer = format!("Authorization: Bearer {}", demo.token);
+        let url = format!("http://{}/x/client/v4/user/tokens/verify", demo.http);
+        let answer = curl(&["-H", &bearer, &url]);
+        assert!(matches!(answer.status, 400 | 401 | 403), "{body}: {answer:?}");
+    }
 }
 
 #[test]

@@ -73,6 +73,7 @@ async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         entropy: Arc::clone(&entropy),
         environment: Arc::new(variable),
         vault_tls: Arc::new(client.with_no_client_auth()),
+        credentials: settings.credentials.clone(),
     })
     .await?;
     let mut registry = telemetry::prometheus::Registry::new();

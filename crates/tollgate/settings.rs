@@ -28,6 +28,7 @@ struct File {
     /// The certificate operators see; without it the Admin API speaks clear text.
     admin_tls: Option<Certificate>,
     resolve: Vec<String>,
+    credentials: Vec<String>,
     upstream_ca: Option<PathBuf>,
     log: Log,
     /// Seconds a stopping node gives to the requests it carries.
@@ -94,6 +95,7 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<Certificate>,
     pub(crate) admin_tls: Option<Certificate>,
     pub(crate) overrides: Vec<proxy::Override>,
+    pub(crate) credentials: Vec<config::HostCredential>,
     pub(crate) upstream_ca: Option<PathBuf>,
     pub(crate) log: Log,
     pub(crate) drain: Duration,
@@ -114,6 +116,11 @@ impl Settings {
         for text in &file.resolve {
             let read = text.parse().map_err(anyhow::Error::msg);
             overrides.push(read.context("the setting `resolve` is wrong")?);
+        }
+        let mut credentials = run.credential;
+        for text in &file.credentials {
+            let read = text.parse().map_err(anyhow::Error::msg);
+            credentials.push(read.context("the setting `credentials` is wrong")?);
         }
         let mut admin_keys = file.admin_keys;
         if let Some(key) = run.admin_key {
@@ -138,6 +145,7 @@ impl Settings {
             tls: file.tls,
             admin_tls: file.admin_tls,
             overrides,
+            credentials,
             upstream_ca: run.upstream_ca.or(file.upstream_ca),
             log: file.log,
             drain: Duration::from_secs(file.drain_seconds.unwrap_or(30)),

@@ -129,19 +129,13 @@ impl Desk {
     }
 
     async fn dispatch(&self, call: &Call, target: Target, body: Body) -> Result<Response, Failure> {
+        call.refuse_ttl()?;
         match target {
-            Target::Collection(kind) => {
-                call.refuse_ttl()?;
-                self.collection(call, kind, None, body).await
-            }
+            Target::Collection(kind) => self.collection(call, kind, None, body).await,
             Target::Under { kind, parent } => {
-                call.refuse_ttl()?;
                 self.collection(call, kind, Some(&parent), body).await
             }
-            Target::One(key) => {
-                call.refuse_ttl()?;
-                self.one(call, key, body).await
-            }
+            Target::One(key) => self.one(call, key, body).await,
             Target::Inside(key, path) => self.inside(call, key, &path, body).await,
             Target::Apply if call.method == Method::POST => self.apply(call, body).await,
             Target::Diff if call.method == Method::POST => self.diff(call, body).await,
@@ -219,7 +213,10 @@ impl Call {
             Some(ttl) if ttl.parse::<f64>().is_err() => {
                 Err(Failure::bad("invalid argument ttl: should be a number"))
             }
-            Some(_) => Err(Failure::bad("invalid argument ttl: it is not served")),
+            Some(_) => Err(Failure::bad(
+                "invalid argument ttl: nothing disappears by itself here; write the resource \
+                 without it, and delete it when its time is over",
+            )),
             None => Ok(()),
         }
     }

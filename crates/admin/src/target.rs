@@ -50,6 +50,7 @@ impl Target {
             ["schema", "validate", kind] => {
                 Kind::from_name(kind).map(Self::Validate).ok_or_else(|| unsupported(kind))
             }
+            ["schema", ..] => Err(Failure::NotFound(NO_SCHEMAS.to_owned())),
             [kind, ref rest @ ..] => Self::resource(kind, rest),
         }
     }
@@ -135,6 +136,10 @@ fn decode(segment: &str) -> Option<String> {
     }
     String::from_utf8(bytes).ok()
 }
+
+/// There is no JSON schema to give: documents are judged by code, which says more.
+const NO_SCHEMAS: &str = "schemas are not served; to have a document judged, POST it to \
+     /apisix/admin/schema/validate/{resource}";
 
 /// Of a name that we do not know, so much comes back in the answer.
 const NAME_CHARS_SHOWN_MAX: usize = 64;

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
 use model::Outcome;
 use rules::expression::Expression;
 use rules::fact::Facts;
-use rules::plugin::{Plugin, Plugins};
+use rules::plugin::{Plugin, Plugins, Sources};
 use rules::record::{BodyCapture, FileLogger, RecordShape, Syslog};
 use rules::variable::Variable;
 
@@ -105,34 +104,35 @@ fn holds(condition: &Option<Expression>, facts: &Facts<'_>) -> bool {
 
 /// Further names whose values are credentials and are never written: what a route's `jwt-auth`
 /// and `key-auth` read. The usual names need not be listed.
-#[derive(Clone, Debug, Default)]
-pub struct SecretNames {
-    pub headers: Vec<HeaderName>,
-    pub queries: Vec<Arc<str>>,
-    pub cookies: Vec<Arc<str>>,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SecretNames<'a> {
+    pub sources: [Option<&'a Sources>; 2],
 }
 
-impl SecretNames {
+impl<'a> SecretNames<'a> {
     /// Where the plugins of a request look for credentials.
     #[must_use]
-    pub fn of(plugins: &Plugins) -> Self {
+    pub fn of(plugins: &'a Plugins) -> Self {
         let jwt = plugins.jwt_auth.as_ref().map(|plugin| &plugin.rule.sources);
         let key = plugins.key_auth.as_ref().map(|plugin| &plugin.rule.sources);
-        let mut names = Self::default();
-        for sources in [jwt, key].into_iter().flatten() {
-            names.headers.push(sources.header.clone());
-            names.queries.push(Arc::clone(&sources.query));
-            names.cookies.extend(sources.cookie.clone());
-        }
-        names
+        Self { sources: [jwt, key] }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a Sources> {
+        self.sources.into_iter().flatten()
+    }
+
+    /// Whether arguments of a query hold credentials that would be none without these plugins.
+    #[must_use]
+    pub fn add_arguments(&self) -> bool {
+        self.iter().any(|sources| !is_secret_query(&sources.query))
     }
 
     /// Whether an argument of a query holds a credential: one of those that do wherever they
     /// stand, in any case, or one that the plugins read.
     #[must_use]
     pub fn hold_argument(&self, name: &str) -> bool {
-        SECRET_QUERIES.iter().any(|secret| secret.eq_ignore_ascii_case(name))
-            || self.queries.iter().any(|secret| **secret == *name)
+        is_secret_query(name) || self.iter().any(|sources| *sources.query == *name)
     }
 
     /// Whether a variable's value is a credential. Every cookie counts as one: none that
@@ -141,7 +141,8 @@ impl SecretNames {
         match variable {
             Variable::Cookie(_) => true,
             Variable::Header(name) => {
-                SECRET_HEADERS.contains(&name.as_str()) || self.headers.contains(name)
+                SECRET_HEADERS.contains(&name.as_str())
+                    || self.iter().any(|sources| sources.header == *name)
             }
             Variable::Arg(name) => self.hold_argument(name),
             _ => false,
@@ -160,7 +161,7 @@ impl Captures {
     /// Takes what the formats of `loggers` name and the outcome will not hold. Allocates nothing
     /// when there is no format.
     #[must_use]
-    pub fn take(loggers: &Loggers, facts: &Facts<'_>, secrets: &SecretNames) -> Self {
+    pub fn take(loggers: &Loggers, facts: &Facts<'_>, secrets: SecretNames<'_>) -> Self {
         let syslog = loggers.syslog.as_ref().map(|logger| &logger.plugin.rule.record);
         let file = loggers.file.as_ref().map(|logger| &logger.plugin.rule.record);
         let shapes = [syslog, file].into_iter().flatten();
@@ -174,7 +175,7 @@ impl Captures {
         captures
     }
 
-    fn take_one(&mut self, variable: &Variable, facts: &Facts<'_>, secrets: &SecretNames) {
+    fn take_one(&mut self, variable: &Variable, facts: &Facts<'_>, secrets: SecretNames<'_>) {
         if format::is_of_the_outcome(variable) || self.value(variable).is_some() {
             return;
         }
@@ -188,6 +189,10 @@ impl Captures {
         let found = self.values.iter().find(|(taken, _)| taken == variable);
         found.map(|(_, value)| &**value)
     }
+}
+
+fn is_secret_query(name: &str) -> bool {
+    SECRET_QUERIES.iter().any(|secret| secret.eq_ignore_ascii_case(name))
 }
 
 /// The bodies that were kept for the record.

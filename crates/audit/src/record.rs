@@ -43,7 +43,7 @@ pub(crate) fn write(object: &mut Object<'_>, outcome: &Outcome) {
         object.maybe_text("credential", identity.credential.as_ref().map(|id| id.as_str()));
     }
     let mut client = object.object("client");
-    client.plain("ip", format_args!("{}", outcome.client.ip().to_canonical()));
+    client.ip("ip", outcome.client.ip().to_canonical());
     client.number("port", u64::from(outcome.client.port()));
     client.end();
     write_request(object, outcome);
@@ -71,7 +71,7 @@ fn write_attempt(mut upstream: Object<'_>, attempt: &Attempt) {
     upstream.text("id", attempt.upstream.as_str());
     upstream.text("node", &attempt.node);
     if let Some(address) = attempt.address {
-        upstream.plain("address", format_args!("{address}"));
+        upstream.address("address", address);
     }
     upstream.number("tries", u64::from(attempt.tries));
     if let Some(status) = attempt.status {

@@ -91,7 +91,7 @@ pub enum Error {
 /// Gives out seats. Cheap to clone: one for each core.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    entries: mpsc::Sender<Entry>,
+    entries: mpsc::Sender<Box<Entry>>,
     reopen: Arc<Notify>,
     refused: Counter,
 }
@@ -99,7 +99,7 @@ pub struct Recorder {
 /// A place in the record, taken before the request's trip begins. Dropping it gives it back.
 #[derive(Debug)]
 #[must_use = "a request without a record must not be served"]
-pub struct Seat(mpsc::OwnedPermit<Entry>);
+pub struct Seat(mpsc::OwnedPermit<Box<Entry>>);
 
 /// The owner's end of the recorder. Without [`Handle::drain`] the recorder ends when the last
 /// [`Recorder`] and [`Seat`] are gone.
@@ -156,7 +156,7 @@ impl Recorder {
 
 impl Seat {
     /// Hands the entry over. Never fails and never blocks.
-    pub fn record(self, entry: Entry) {
+    pub fn record(self, entry: Box<Entry>) {
         drop(self.0.send(entry));
     }
 }

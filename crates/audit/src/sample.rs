@@ -24,7 +24,7 @@ pub(crate) fn outcome(number: u128) -> Outcome {
         client: "192.0.2.7:4711".parse().unwrap(),
         scheme: Scheme::Https,
         protocol: Protocol::Http2,
-        method: Arc::from("GET"),
+        method: "GET".into(),
         host: Some(Arc::from("api.example.com")),
         path: Arc::from("/client/v4/zones"),
         query: Some(Arc::from("page=2&jwt=[secret]")),
@@ -131,6 +131,7 @@ impl Running {
     }
 
     pub(crate) fn record(&self, entry: Entry) {
+        let entry = Box::new(entry);
         self.recorder.seat().unwrap().record(entry);
     }
 

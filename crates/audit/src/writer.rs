@@ -19,7 +19,7 @@ use crate::record;
 use crate::syslog::Targets;
 
 /// What the thread is told by: entries, the wish to reopen, the wish to end.
-pub(crate) type Inputs = (mpsc::Receiver<Entry>, Arc<Notify>, oneshot::Receiver<Drain>);
+pub(crate) type Inputs = (mpsc::Receiver<Box<Entry>>, Arc<Notify>, oneshot::Receiver<Drain>);
 
 /// The wish to end.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Writer {
     }
 
     /// Writes, forces and sends what is left, then answers.
-    async fn finish(mut self, mut entries: mpsc::Receiver<Entry>, asked: Option<Drain>) {
+    async fn finish(mut self, mut entries: mpsc::Receiver<Box<Entry>>, asked: Option<Drain>) {
         let deadline = asked.as_ref().map_or(UNASKED, |asked| asked.deadline);
         let start = Instant::now();
         let (half, end) = (start + deadline / 2, start + deadline);
@@ -165,7 +165,8 @@ impl Writer {
     }
 
     /// Turns entries into lines and messages.
-    fn take(&mut self, batch: &mut Vec<Entry>) {
+    #[expect(clippy::vec_box, reason = "the queue's own items, which are moved by their pointers")]
+    fn take(&mut self, batch: &mut Vec<Box<Entry>>) {
         let mut routes: Vec<Lines> = Vec::new();
         for entry in batch.drain(..) {
             let mut object = Object::begin(&mut self.lines);
@@ -262,7 +263,7 @@ impl Writer {
         }
     }
 
-    fn note_seats(&self, entries: &mpsc::Receiver<Entry>) {
+    fn note_seats(&self, entries: &mpsc::Receiver<Box<Entry>>) {
         let taken = entries.max_capacity() - entries.capacity();
         self.metrics.seats.set(i64::try_from(taken).unwrap_or(i64::MAX));
     }

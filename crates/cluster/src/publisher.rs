@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Fault, Key, Keyring, Reference, State};
-use rules::Snapshot;
+use config::{Fault, HostCredential, Key, Keyring, Reference, State};
+use rules::upstream::Credential;
+use rules::{Snapshot, Unresolved};
 use tokio::sync::watch;
 
 use crate::secret::Secrets;
@@ -15,6 +16,8 @@ use crate::secret::Secrets;
 pub(crate) struct Publisher {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) secrets: Arc<Secrets>,
+    /// What this node keeps for hosts.
+    pub(crate) credentials: Vec<HostCredential>,
     pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     /// Which values of secrets the current state was last compiled with.
     pub(crate) generation: u64,
@@ -30,12 +33,37 @@ pub(crate) struct Compiled {
 impl Publisher {
     /// Compiles a state with the secrets that this node knows; new ones are waited for so long.
     pub(crate) fn compile(&self, state: &State, patience: Duration) -> Compiled {
-        let references = config::references(state);
+        let mut references = config::references(state);
+        references.extend(self.credentials.iter().map(|kept| kept.reference().clone()));
         self.secrets.want(&references, patience);
         // Read before the values: what moves in between is compiled again, not missed.
         let generation = self.secrets.generation();
-        let snapshot = compile(state, &self.keyring, &self.secrets, generation);
-        Compiled { snapshot: snapshot.map(Arc::new), references, generation }
+        let compiled = compile(state, &self.keyring, &self.secrets, generation);
+        let snapshot = compiled.map(|mut snapshot| {
+            self.add_credentials(&mut snapshot);
+            Arc::new(snapshot)
+        });
+        Compiled { snapshot, references, generation }
+    }
+
+    /// Adds what belongs to this node alone.
+    fn add_credentials(&self, snapshot: &mut Snapshot) {
+        let resolve = |reference: &Reference| self.secrets.value(reference);
+        for kept in &self.credentials {
+            let bound = kept.open(&resolve);
+            if let Credential::Unresolved { reference } = &bound.credential {
+                snapshot.unresolved.push(Unresolved {
+                    place: format!("the setting `credentials`, {}:{}", bound.host, bound.port),
+                    reference: reference.to_string(),
+                    why: self
+                        .secrets
+                        .value(kept.reference())
+                        .err()
+                        .unwrap_or_else(|| String::from("holds what no header field takes")),
+                });
+            }
+            snapshot.credentials.push(bound);
+        }
     }
 
     /// Makes a compiled state the one that requests are judged by; one with faults leaves the last

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::Keyring;
+use config::{HostCredential, Keyring};
 use model::{Clock, Entropy, NodeName};
 use rules::Snapshot;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -33,6 +33,8 @@ pub struct Options {
     pub environment: Environment,
     /// How vaults are spoken to over TLS: which roots are trusted.
     pub vault_tls: Arc<rustls::ClientConfig>,
+    /// What this node keeps for hosts that upstreams name without a credential.
+    pub credentials: Vec<HostCredential>,
 }
 
 impl std::fmt::Debug for Options {
@@ -167,8 +169,13 @@ impl Prepare {
             secrets: Arc::clone(&secrets),
             dry_runs: Arc::new(Semaphore::new(DRY_RUNS_MAX)),
         };
-        let publisher =
-            Publisher { keyring: Arc::clone(&keyring), secrets, snapshots: publish, generation: 0 };
+        let publisher = Publisher {
+            keyring: Arc::clone(&keyring),
+            secrets,
+            credentials: options.credentials,
+            snapshots: publish,
+            generation: 0,
+        };
         let mut writer = Writer {
             store,
             state,

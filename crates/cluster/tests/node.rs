@@ -31,6 +31,7 @@ async fn open_at(dir: &Path, clock: Arc<dyn Clock>) -> Result<(Handle, Task), Er
         entropy: Arc::new(SystemEntropy),
         environment: Arc::new(|_| None),
         vault_tls: Arc::new(tls),
+        credentials: Vec::new(),
     })
     .await
 }

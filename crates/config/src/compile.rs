@@ -1,29 +1,31 @@
 //! From a state to the snapshot that the gate reads.
+//!
+//! A compiler remembers what it compiled. What is the same in the next state, by its address, is
+//! not read again; so a change costs what it touches, and what refers to that. The result is the
+//! one that a fresh compile gives, which is how the tests judge it.
 
 mod agents;
+mod memory;
+mod opened;
+mod proofs;
+mod routes;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::Secret;
 use rules::Snapshot;
-use rules::Unresolved;
-use rules::limit::LimitIndex;
-use rules::route::{Route, RouteIndex};
-use rules::upstream::Upstream;
 
-use crate::custody::Opener;
-use crate::document::{self, Document};
 use crate::fault::Fault;
-use crate::key::{Key, Kind};
+use crate::key::Key;
 use crate::keyring::Keyring;
-use crate::reference::{Reference, Vaults};
+use crate::reference::Reference;
 use crate::state::State;
+use memory::{Memory, Sources};
 
 /// The value of a reference on this node, or why there is none (a sentence without secrets).
 pub type Resolve<'a> = dyn Fn(&Reference) -> Result<Secret<String>, String> + 'a;
 
-/// Compiles the whole state.
+/// Compiles the whole state, once.
 ///
 /// `resolved` counts how often this node has resolved its secrets anew: whoever was proven by an
 /// older value must be proven again.
@@ -37,94 +39,48 @@ pub fn compile(
     secrets: &Resolve<'_>,
     resolved: u64,
 ) -> Result<Snapshot, Vec<(Key, Fault)>> {
-    let vaults = Vaults::of(state);
-    let mut compiler = Compiler {
-        state,
-        keyring,
-        vaults: &vaults,
-        resolve: secrets,
-        faults: Vec::new(),
-        unresolved: Vec::new(),
-    };
-    let agents = compiler.agents(resolved);
-    let routes = compiler.routes();
-    let limits = compiler.limits();
-    let _vaults = compiler.open(Kind::Secret);
-    let Compiler { faults, unresolved, .. } = compiler;
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let revision = state.revision();
-    Ok(Snapshot { revision, routes, agents, limits, unresolved })
+    Memory::default().compile(state, Sources { keyring, secrets, resolved }).1
 }
 
-/// What a compile gathers on its way.
-struct Compiler<'a> {
-    state: &'a State,
-    keyring: &'a Keyring,
-    vaults: &'a Vaults,
-    resolve: &'a Resolve<'a>,
-    faults: Vec<(Key, Fault)>,
-    unresolved: Vec<Unresolved>,
+/// Compiles one state after another. Holds secrets as the snapshots do.
+pub struct Compiler {
+    keyring: Arc<Keyring>,
+    memory: Memory,
 }
 
-impl<'a> Compiler<'a> {
-    /// Reads the resources of a kind and opens their secrets, in the order of their ids.
-    fn open(&mut self, kind: Kind) -> Vec<(&'a Key, Document)> {
-        let mut documents = Vec::with_capacity(self.state.count(kind));
-        for (key, stored) in self.state.list(kind) {
-            let Self { keyring, vaults, resolve, .. } = *self;
-            match document::open(Opener { key, keyring, vaults, resolve }, &stored.value) {
-                Ok((document, notes)) => {
-                    self.unresolved.extend(notes.unresolved);
-                    documents.push((key, document));
-                }
-                Err(faults) => {
-                    self.faults.extend(faults.into_iter().map(|fault| (key.clone(), fault)));
-                }
-            }
-        }
-        documents
+impl Compiler {
+    /// A compiler that has compiled nothing yet.
+    #[must_use]
+    pub fn new(keyring: Arc<Keyring>) -> Self {
+        Self { keyring, memory: Memory::default() }
     }
 
-    fn upstreams(&mut self) -> HashMap<&'a str, Arc<Upstream>> {
-        let documents = self.open(Kind::Upstream).into_iter();
-        documents
-            .filter_map(|(key, document)| match document {
-                Document::Upstream(upstream) => Some((key.id.as_str(), Arc::new(upstream))),
-                _ => None,
-            })
-            .collect()
+    /// Compiles a state as [`compile`] does, at the cost of what is not as it was last time. The
+    /// states need not follow each other.
+    ///
+    /// A reference that was resolved is asked for again only once `resolved` has moved: it must
+    /// move with every value. One that was not resolved is asked for each time.
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn compile(
+        &mut self,
+        state: &State,
+        secrets: &Resolve<'_>,
+        resolved: u64,
+    ) -> Result<Snapshot, Vec<(Key, Fault)>> {
+        // After a panic nothing half done is left: the next compile starts afresh.
+        let memory = std::mem::take(&mut self.memory);
+        let sources = Sources { keyring: &self.keyring, secrets, resolved };
+        let (memory, compiled) = memory.compile(state, sources);
+        self.memory = memory;
+        compiled
     }
+}
 
-    fn routes(&mut self) -> RouteIndex {
-        let upstreams = self.upstreams();
-        let mut routes = Vec::with_capacity(self.state.count(Kind::Route));
-        for (key, document) in self.open(Kind::Route) {
-            let Document::Route(document) = document else { continue };
-            if !document.enabled {
-                continue;
-            }
-            let document::route::Document { mut route, upstream_id, .. } = *document;
-            if let Some(id) = &upstream_id {
-                route.upstream = upstreams.get(id.as_str()).map(Arc::clone);
-            }
-            let created = self.state.get(key).map(|stored| stored.created);
-            routes.push((created, Arc::new(route)));
-        }
-        // Among equals the one that was there first wins; those of one command, by their ids.
-        routes.sort_by_key(|(created, _)| *created);
-        let routes: Vec<Arc<Route>> = routes.into_iter().map(|(_, route)| route).collect();
-        RouteIndex::build(routes)
-    }
-
-    fn limits(&mut self) -> LimitIndex {
-        let documents = self.open(Kind::Limit).into_iter();
-        let limits = documents.filter_map(|(_, document)| match document {
-            Document::Limit(limit) => Some(Arc::new(limit)),
-            _ => None,
-        });
-        LimitIndex::build(limits.collect())
+impl std::fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiler").finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,8 @@
 //! What each kind of resource may hold.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::command::Rejected;
@@ -7,7 +10,7 @@ use crate::custody::{Custody, Opener, Seal, is_stored};
 use crate::fault::Fault;
 use crate::key::{Key, Kind};
 use crate::pointer;
-use crate::reader::{Notes, Reader};
+use crate::reader::{Notes, Reader, is_within};
 use crate::reference::position;
 
 pub(crate) mod consumer;
@@ -25,12 +28,12 @@ pub(crate) use head::{CREATED, UPDATED, forbidden_times};
 #[derive(Debug)]
 pub(crate) enum Document {
     Secret(secret::Document),
-    Upstream(rules::upstream::Upstream),
+    Upstream(Arc<rules::upstream::Upstream>),
     Route(Box<route::Document>),
     ConsumerGroup(consumer_group::Document),
     Consumer(Box<consumer::Document>),
     Credential(credential::Document),
-    Limit(rules::limit::Limit),
+    Limit(Arc<rules::limit::Limit>),
 }
 
 /// A name of another resource inside a document.
@@ -53,9 +56,10 @@ const fn shape(kind: Kind) -> Shape {
         Kind::Secret => {
             Shape { read: |r, v| secret::read(r, v).map(Document::Secret), links: none }
         }
-        Kind::Upstream => {
-            Shape { read: |r, v| upstream::read(r, v).map(Document::Upstream), links: none }
-        }
+        Kind::Upstream => Shape {
+            read: |r, v| upstream::read(r, v).map(Arc::new).map(Document::Upstream),
+            links: none,
+        },
         Kind::Route => Shape {
             read: |r, v| route::read(r, v).map(Box::new).map(Document::Route),
             links: route::links,
@@ -71,9 +75,10 @@ const fn shape(kind: Kind) -> Shape {
         Kind::Credential => {
             Shape { read: |r, v| credential::read(r, v).map(Document::Credential), links: none }
         }
-        Kind::Limit => {
-            Shape { read: |r, v| limit::read(r, v).map(Document::Limit), links: limit::links }
-        }
+        Kind::Limit => Shape {
+            read: |r, v| limit::read(r, v).map(Arc::new).map(Document::Limit),
+            links: limit::links,
+        },
     }
 }
 
@@ -90,7 +95,7 @@ pub fn check(kind: Kind, id: Option<&str>, value: &Value) -> Vec<Fault> {
     drop((shape(kind).read)(&mut reader, value));
     let mut notes = reader.finish();
     if notes.faults.is_empty() {
-        notes.faults = strays(value, &notes.seals);
+        notes.faults = strays(value, &notes);
     }
     notes.faults
 }
@@ -136,16 +141,17 @@ pub(crate) fn dangling(key: &Key, link: Link) -> Rejected {
 }
 
 /// References and stored secrets in places that would take them for plain text.
-fn strays(value: &Value, seals: &[Seal]) -> Vec<Fault> {
+fn strays(value: &Value, notes: &Notes) -> Vec<Fault> {
     let mut faults = Vec::new();
+    let known: BTreeSet<&str> = notes.seals.iter().map(|seal| seal.pointer.as_str()).collect();
     pointer::texts(value, "", &mut |at, text| {
         let is_prose = PROSE.iter().any(|name| at.strip_prefix('/') == Some(*name));
-        if is_prose || seals.iter().any(|seal| seal.pointer == at) {
+        if is_prose || known.contains(at) {
             return;
         }
         if is_stored(text) {
             faults.push(Fault::new(at, "holds a sealed secret where none may stand"));
-        } else if position(text).is_some() {
+        } else if position(text).is_some() && !is_within(at, &notes.forgiven) {
             faults.push(Fault::new(at, "holds a reference to a secret where none is resolved"));
         }
     });

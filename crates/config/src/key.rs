@@ -82,6 +82,9 @@ pub struct Key {
 }
 
 impl Key {
+    /// What no key stands before.
+    pub(crate) const FIRST: Self = Self { kind: Kind::Secret, id: String::new() };
+
     /// The name of a resource.
     #[must_use]
     pub fn new(kind: Kind, id: impl Into<String>) -> Self {

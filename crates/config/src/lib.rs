@@ -8,6 +8,7 @@
 pub mod bundle;
 mod command;
 mod compile;
+mod credential;
 mod custody;
 mod diff;
 mod document;
@@ -18,11 +19,13 @@ mod plugin;
 mod pointer;
 mod reader;
 mod reference;
+mod rows;
 mod seal;
 mod state;
 
 pub use command::{Applied, Change, Command, Effect, EffectKind, Expect, Rejected, Stamp};
-pub use compile::{Resolve, compile};
+pub use compile::{Compiler, Resolve, compile};
+pub use credential::HostCredential;
 pub use diff::{Difference, diff};
 pub use document::check;
 pub use fault::Fault;

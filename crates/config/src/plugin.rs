@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rules::identity::{KeyDigest, VerifyingKey};
-use rules::plugin::{Plugin, Plugins};
+use rules::plugin::{JwtAuth, KeyAuth, Layer, Plugin, Plugins, Slot};
 use serde_json::Value;
 
 use crate::pointer;
@@ -32,10 +32,20 @@ pub(crate) enum Side {
 /// The plugins of one place.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
-    pub(crate) plugins: Plugins,
+    pub(crate) layer: Layer,
+    jwt_auth: Slot<JwtAuth>,
+    key_auth: Slot<KeyAuth>,
     pub(crate) proofs: Proofs,
     /// A rule needs a secret that is not open on this node.
     pub(crate) is_closed: bool,
+}
+
+impl Gathered {
+    /// The plugins as a route's.
+    pub(crate) fn of_route(&self) -> Plugins {
+        let (jwt_auth, key_auth) = (self.jwt_auth.over(None), self.key_auth.over(None));
+        self.layer.over(&Plugins { jwt_auth, key_auth, ..Plugins::default() })
+    }
 }
 
 /// What proves an agent.
@@ -67,31 +77,31 @@ pub(crate) struct KeyProof {
 struct Entry {
     name: &'static str,
     /// Reads it as a rule for requests.
-    rule: fn(&mut Site<'_, '_, '_>, &mut Plugins),
+    rule: fn(&mut Site<'_, '_, '_>, &mut Gathered),
     /// Reads it as a proof of an agent; `None` when it is no auth plugin.
     proof: Option<fn(&mut Site<'_, '_, '_>, &mut Proofs)>,
 }
 
 /// Every plugin that is served.
 const TABLE: [Entry; 7] = [
-    rule("limit-req", |site, plugins| plugins.limit_req = site.rule(limit_req::read)),
+    rule("limit-req", |site, all| all.layer.limit_req = site.rule(limit_req::read)),
     Entry {
         name: "jwt-auth",
-        rule: |site, plugins| plugins.jwt_auth = site.rule(jwt_auth::read),
+        rule: |site, all| all.jwt_auth = site.rule(jwt_auth::read),
         proof: Some(|site, proofs| proofs.jwt = site.proof(jwt_auth::read_proof)),
     },
     Entry {
         name: "key-auth",
-        rule: |site, plugins| plugins.key_auth = site.rule(key_auth::read),
+        rule: |site, all| all.key_auth = site.rule(key_auth::read),
         proof: Some(|site, proofs| proofs.api_key = site.proof(key_auth::read_proof)),
     },
-    rule("proxy-rewrite", |site, plugins| plugins.proxy_rewrite = site.rule(proxy_rewrite::read)),
-    rule("request-id", |site, plugins| plugins.request_id = site.rule(request_id::read)),
-    rule("syslog", |site, plugins| plugins.syslog = site.rule(syslog::read)),
-    rule("file-logger", |site, plugins| plugins.file_logger = site.rule(file_logger::read)),
+    rule("proxy-rewrite", |site, all| all.layer.proxy_rewrite = site.rule(proxy_rewrite::read)),
+    rule("request-id", |site, all| all.layer.request_id = site.rule(request_id::read)),
+    rule("syslog", |site, all| all.layer.syslog = site.rule(syslog::read)),
+    rule("file-logger", |site, all| all.layer.file_logger = site.rule(file_logger::read)),
 ];
 
-const fn rule(name: &'static str, read: fn(&mut Site<'_, '_, '_>, &mut Plugins)) -> Entry {
+const fn rule(name: &'static str, read: fn(&mut Site<'_, '_, '_>, &mut Gathered)) -> Entry {
     Entry { name, rule: read, proof: None }
 }
 
@@ -173,38 +183,57 @@ impl<'v> Site<'_, 'v, '_> {
             }
             (Side::Route, Some(_)) | (Side::Route | Side::Agent | Side::Team, None) => {
                 let before = self.reader.unresolved_count();
-                (entry.rule)(self, &mut gathered.plugins);
+                (entry.rule)(self, gathered);
                 gathered.is_closed |= self.reader.unresolved_count() > before;
             }
         }
     }
 
-    /// Reads a rule and what `_meta` says of it. A disabled one is checked all the same.
-    fn rule<T>(
-        &mut self,
-        read: impl FnOnce(&mut Object<'_, 'v>) -> Option<T>,
-    ) -> Option<Arc<Plugin<T>>> {
-        let before = self.reader.unresolved_count();
-        let mut object = self.reader.object(self.value)?;
-        let meta = object.optional("_meta", meta::read).unwrap_or_default();
-        let rule = read(&mut object);
-        object.finish();
-        let meta::Meta { disable, filter, error_response } = meta;
-        if disable {
-            // Nobody misses the secrets of a rule that is off.
-            self.reader.forget_unresolved(before);
-            return None;
+    /// Reads a rule and what `_meta` says of it.
+    fn rule<T>(&mut self, read: impl FnOnce(&mut Object<'_, 'v>) -> Option<T>) -> Slot<T> {
+        if is_off(self.value) {
+            let value = self.value;
+            self.reader.forgive(value, |reader| members(reader, value, meta::read, read));
+            return Slot::Off;
         }
+        let Some((meta, Some(rule))) = members(self.reader, self.value, meta::read, read) else {
+            // The fault is noted.
+            return Slot::Open;
+        };
+        let meta::Meta { filter, error_response } = meta.unwrap_or_default();
         let place = Arc::clone(self.place);
-        Some(Arc::new(Plugin { place, filter, error_response, rule: rule? }))
+        Slot::Rule(Arc::new(Plugin { place, filter, error_response, rule }))
     }
 
     /// Reads a proof of an agent. Of `_meta` only `disable` makes sense there.
     fn proof<T>(&mut self, read: impl FnOnce(&mut Object<'_, 'v>) -> Option<T>) -> Option<T> {
-        let mut object = self.reader.object(self.value)?;
-        let disable = object.optional("_meta", meta::read_disable).unwrap_or_default();
-        let proof = read(&mut object);
-        object.finish();
-        proof.filter(|_| !disable)
+        let value = self.value;
+        if is_off(value) {
+            self.reader.forgive(value, |reader| members(reader, value, meta::read_bare, read));
+            return None;
+        }
+        members(self.reader, value, meta::read_bare, read)?.1
     }
 }
+
+/// Reads `_meta` and the plugin's own members, and refuses all others.
+fn members<'v, M, T>(
+    reader: &mut Reader<'v>,
+    value: &'v Value,
+    meta: impl FnOnce(&mut Reader<'v>, &'v Value) -> Option<M>,
+    read: impl FnOnce(&mut Object<'_, 'v>) -> Option<T>,
+) -> Option<(Option<M>, Option<T>)> {
+    let mut object = reader.object(value)?;
+    let meta = object.optional("_meta", meta);
+    let rule = read(&mut object);
+    object.finish();
+    Some((meta, rule))
+}
+
+/// Whether a plugin is switched off. As in APISIX, whatever else it holds is taken then.
+pub(crate) fn is_off(plugin: &Value) -> bool {
+    plugin.pointer("/_meta/disable") == Some(&Value::Bool(true))
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,10 @@ use crate::pointer;
 use crate::reference::{Written, is_reference};
 use crate::seal::MASK;
 
+mod forgive;
 mod scalar;
 
+pub(crate) use forgive::is_within;
 pub(crate) use scalar::{
     any, boolean, decimal, id, integer, list, matching, millis, named, one_of, pattern, port,
     seconds, text, unique,
@@ -34,6 +36,13 @@ pub(crate) struct Reader<'v> {
     faults: Vec<Fault>,
     seals: Vec<Seal>,
     unresolved: Vec<Unresolved>,
+    /// Places that are switched off.
+    forgiven: Vec<String>,
+    /// Whether a secret is a reference.
+    refers: bool,
+    /// Pointers of all members that were asked for, there or not.
+    #[cfg(test)]
+    pub(crate) asked: BTreeSet<String>,
 }
 
 /// What a reader leaves behind.
@@ -45,6 +54,10 @@ pub(crate) struct Notes {
     pub(crate) seals: Vec<Seal>,
     /// Secrets that this node could not open.
     pub(crate) unresolved: Vec<Unresolved>,
+    /// Places that are switched off: nothing in them has an effect.
+    pub(crate) forgiven: BTreeSet<String>,
+    /// Whether a secret is a reference.
+    pub(crate) refers: bool,
 }
 
 /// One step into a value.
@@ -64,6 +77,10 @@ impl<'v> Reader<'v> {
             faults: Vec::new(),
             seals: Vec::new(),
             unresolved: Vec::new(),
+            forgiven: Vec::new(),
+            refers: false,
+            #[cfg(test)]
+            asked: BTreeSet::new(),
         }
     }
 
@@ -164,9 +181,11 @@ impl<'v> Reader<'v> {
     /// Notes that a text is a secret, without opening it.
     pub(crate) fn hold(&mut self, text: &str, custody: Custody) {
         self.seals.push(Seal { pointer: self.pointer(), custody });
-        if is_reference(text)
-            && let Err(why) = Written::parse(text)
-        {
+        if !is_reference(text) {
+            return;
+        }
+        self.refers = true;
+        if let Err(why) = Written::parse(text) {
             self.fault(why);
         }
     }
@@ -196,11 +215,6 @@ impl<'v> Reader<'v> {
         self.unresolved.len()
     }
 
-    /// Forgets the secrets that could not be opened since there were this many.
-    pub(crate) fn forget_unresolved(&mut self, count: usize) {
-        self.unresolved.truncate(count);
-    }
-
     /// The first secret of the resource so far that this node could not open.
     pub(crate) fn first_unresolved(&self) -> Option<&str> {
         self.unresolved.first().map(|unresolved| unresolved.reference.as_str())
@@ -208,10 +222,10 @@ impl<'v> Reader<'v> {
 
     /// What the reader found beside the values.
     pub(crate) fn finish(self) -> Notes {
-        let Self { mut faults, seals, unresolved, .. } = self;
+        let Self { mut faults, seals, unresolved, forgiven, refers, .. } = self;
         faults.sort();
         faults.dedup();
-        Notes { faults, seals, unresolved }
+        Notes { faults, seals, unresolved, forgiven: forgiven.into_iter().collect(), refers }
     }
 }
 
@@ -231,7 +245,7 @@ impl<'v> Object<'_, 'v> {
         name: &'static str,
         read: impl FnOnce(&mut Reader<'v>, &'v Value) -> Option<T>,
     ) -> Option<T> {
-        self.known.push(name);
+        self.know(name);
         let value = self.map.get(name)?;
         self.reader.at(name, |reader| read(reader, value))
     }
@@ -250,10 +264,16 @@ impl<'v> Object<'_, 'v> {
 
     /// Refuses a member that people may know from elsewhere, with the reason.
     pub(crate) fn refused(&mut self, name: &'static str, why: &str) {
-        self.known.push(name);
+        self.know(name);
         if self.map.contains_key(name) {
             self.reader.at(name, |reader| reader.fault(why));
         }
+    }
+
+    fn know(&mut self, name: &'static str) {
+        self.known.push(name);
+        #[cfg(test)]
+        self.reader.asked.insert(pointer::join(&self.reader.pointer(), name));
     }
 
     /// Whether a member is there, right or wrong.

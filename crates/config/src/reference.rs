@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use crate::document::{Document, seals, secret};
 use crate::key::{Key, Kind};
 use crate::pointer;
@@ -43,7 +45,7 @@ pub enum VaultToken {
 }
 
 /// A reference as written; a vault's is not joined with its settings yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Written {
     Env { name: String, json_key: Option<String> },
     File { path: String },
@@ -166,16 +168,11 @@ impl Vaults {
 #[must_use]
 pub fn references(state: &State) -> BTreeSet<Reference> {
     let vaults = Vaults::of(state);
-    let mut found = BTreeSet::new();
-    for kind in Kind::ALL {
-        for (key, stored) in state.list(*kind) {
-            collect(key, &stored.value, &vaults, &mut found);
-        }
-    }
-    found
+    state.written_references().filter_map(|written| written.join(&vaults).ok()).collect()
 }
 
-fn collect(key: &Key, value: &serde_json::Value, vaults: &Vaults, found: &mut BTreeSet<Reference>) {
+/// Visits every reference of a resource.
+pub(crate) fn mentioned(key: &Key, value: &Value, visit: &mut dyn FnMut(Written)) {
     // The token of a vault is part of the references into it.
     let hidden = if key.kind == Kind::Secret { seals(key.kind, value) } else { Vec::new() };
     pointer::texts(value, "", &mut |at, text| {
@@ -183,7 +180,9 @@ fn collect(key: &Key, value: &serde_json::Value, vaults: &Vaults, found: &mut BT
             return;
         }
         let written = position(text).and_then(|from| Written::parse(text.get(from..)?).ok());
-        found.extend(written.and_then(|written| written.join(vaults).ok()));
+        if let Some(written) = written {
+            visit(written);
+        }
     });
 }
 

@@ -174,6 +174,30 @@ mod tests {
         assert_eq!(sealed(stored.clone(), None), stored);
     }
 
+    /// A plugin that is off, with a secret in places that are not known for one.
+    fn misread(secret: &str) -> Value {
+        let off = json!({"disable": true});
+        json!({"username": "alice", "plugins": {
+            "jwt-auth": {"key": "alice", "private_key": secret, "_meta": off},
+            "limit-req": {"rate": {"redis_password": secret}, "key": "uri", "_meta": off},
+            "proxy-rewrite": {"headers": {"set": [{"Authorization": secret}]}, "_meta": off},
+        }})
+    }
+
+    #[test]
+    fn what_a_plugin_that_is_off_holds_in_a_wrong_place_is_kept_as_a_secret() {
+        for secret in [SECRET, "(", "remote_addr"] {
+            let stored = sealed(misread(secret), None);
+            assert!(!stored.to_string().contains(&format!("\"{secret}\"")), "{stored}");
+            assert_eq!(stored["plugins"]["limit-req"]["key"], "uri");
+            let shown = mask(Kind::Consumer, &stored);
+            assert_eq!(shown, misread(MASK));
+            assert_eq!(sealed(shown, Some(&stored)), stored);
+            assert_eq!(sealed(misread(secret), Some(&stored)), stored);
+            assert_eq!(sealed(stored.clone(), None), stored);
+        }
+    }
+
     #[test]
     fn a_reference_stays_as_it_is_and_stays_visible() {
         let value = consumer("$env://ALICE");

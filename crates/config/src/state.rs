@@ -1,6 +1,7 @@
 //! The cluster's rules as they are stored, and how a command changes them.
 
 mod draft;
+mod index;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,10 @@ use serde_json::Value;
 
 use crate::command::{Applied, Command, RECORD_VERSION, Rejected, UnknownVersion};
 use crate::key::{Key, Kind};
+use crate::reference::Written;
+use crate::rows::Rows;
 use draft::Draft;
+use index::Index;
 
 /// A resource as it is stored.
 ///
@@ -33,7 +37,11 @@ pub struct Stored {
 #[derive(Clone, Debug, Default)]
 pub struct State {
     revision: Revision,
-    rows: BTreeMap<Kind, Arc<BTreeMap<Key, Stored>>>,
+    kinds: BTreeMap<Kind, Rows<Key, Stored>>,
+    /// What the resources say of each other.
+    index: Index,
+    /// The last revision at which a resource of the kind was written or deleted, or a later one.
+    changed: BTreeMap<Kind, Revision>,
 }
 
 impl State {
@@ -44,6 +52,8 @@ impl State {
         for (key, stored) in rows {
             state.insert(key, stored);
         }
+        // What was deleted left no trace, so each kind counts as changed.
+        state.changed = Kind::ALL.iter().map(|kind| (*kind, revision)).collect();
         state
     }
 
@@ -56,30 +66,74 @@ impl State {
     /// One resource.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Stored> {
-        self.rows.get(&key.kind)?.get(key)
+        self.kinds.get(&key.kind)?.get(key)
     }
 
     /// The resources of a kind, in the order of their ids.
     pub fn list(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Stored)> {
-        self.rows.get(&kind).into_iter().flat_map(|rows| rows.iter())
+        self.kinds.get(&kind).into_iter().flat_map(Rows::iter)
     }
 
     /// How many resources of a kind there are.
     #[must_use]
     pub fn count(&self, kind: Kind) -> usize {
-        self.rows.get(&kind).map_or(0, |rows| rows.len())
+        self.kinds.get(&kind).map_or(0, Rows::len)
     }
 
     /// How many resources there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.values().map(|rows| rows.len()).sum()
+        self.kinds.values().map(Rows::len).sum()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The last revision at which a resource of the kind was written or deleted, or a later one.
+    pub(crate) fn changed(&self, kind: Kind) -> Revision {
+        self.changed.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// The resources that name another one, which need not be there.
+    pub(crate) fn referrers(&self, named: &Key) -> impl Iterator<Item = &Key> {
+        self.index.referrers(named)
+    }
+
+    /// The references to secrets that the resources hold, as they are written.
+    pub(crate) fn written_references(&self) -> impl Iterator<Item = &Written> {
+        self.index.references()
+    }
+
+    /// The credentials of a consumer.
+    pub(crate) fn credentials(&self, consumer: &Key) -> Vec<Key> {
+        let first = Key::new(Kind::Credential, format!("{}/", consumer.id));
+        let rows = self.kinds.get(&Kind::Credential).into_iter();
+        rows.flat_map(|rows| rows.starting_at(&first))
+            .map(|(key, _)| key)
+            .take_while(|key| key.id.starts_with(&first.id))
+            .cloned()
+            .collect()
+    }
+
+    /// The resources of a kind that are not the same in two states: of another value, made at
+    /// another revision, or in one of them only.
+    pub(crate) fn differences<'a>(before: &'a Self, after: &'a Self, kind: Kind) -> Vec<&'a Key> {
+        let is_same = |one: &Stored, other: &Stored| {
+            Arc::ptr_eq(&one.value, &other.value) && one.created == other.created
+        };
+        let (before, after) = (before.kinds.get(&kind), after.kinds.get(&kind));
+        match (before, after) {
+            (Some(before), Some(after)) => {
+                let differences = Rows::differences(before, after, is_same).into_iter();
+                differences.map(|difference| difference.key).collect()
+            }
+            (one, other) => one.or(other).map_or_else(Vec::new, |rows| {
+                rows.iter().map(|(key, _)| key).collect()
+            }),
+        }
     }
 
     /// Makes all of a command's changes, or none.
@@ -99,11 +153,19 @@ impl State {
     }
 
     fn insert(&mut self, key: Key, stored: Stored) {
-        Arc::make_mut(self.rows.entry(key.kind).or_default()).insert(key, stored);
+        self.changed.insert(key.kind, stored.modified);
+        let previous = self.kinds.entry(key.kind).or_default().insert(key.clone(), stored.clone());
+        if let Some(previous) = previous {
+            self.index.forget(&key, &previous.value);
+        }
+        self.index.note(&key, &stored.value);
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Stored> {
-        Arc::make_mut(self.rows.get_mut(&key.kind)?).remove(key)
+    fn remove(&mut self, key: &Key, at: Revision) -> Option<Stored> {
+        let stored = self.kinds.get_mut(&key.kind)?.remove(key)?;
+        self.changed.insert(key.kind, at);
+        self.index.forget(key, &stored.value);
+        Some(stored)
     }
 }
 

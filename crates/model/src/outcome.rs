@@ -1,5 +1,6 @@
 //! What became of one request: the one value that records, metrics and spans are made from.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +75,9 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Every ending.
+    pub const ALL: [Self; 4] = [Self::Complete, Self::ClientGone, Self::UpstreamBroken, Self::Cut];
+
     /// The name in records and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -131,7 +135,7 @@ pub struct Outcome {
     pub client: SocketAddr,
     pub scheme: Scheme,
     pub protocol: Protocol,
-    pub method: Arc<str>,
+    pub method: Cow<'static, str>,
     /// As the client sent it; `None` when there was none to trust.
     pub host: Option<Arc<str>>,
     /// The path as the client sent it, without the query.

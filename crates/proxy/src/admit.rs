@@ -39,7 +39,7 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Refusal> {
     let limit_req = identified.plugins().limit_req.as_ref();
     let plan = plan(&trip.snapshot.limits, limit_req, identified.route(), &trip.facts(head));
-    trip.learnt.limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
+    trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
     let core = Arc::clone(&trip.core);
     let reservation = match core.shared.ledger.take(&plan, core.shared.clock.uptime()) {
         Ok(reservation) => reservation,
@@ -52,7 +52,7 @@ pub(crate) async fn admit(
             return Err(Refusal::new(Code::QueueFull, detail).retry(Retry::After(reservation.turn)));
         }
         let _waiting = Counted::new(&core.shared.metrics.queued);
-        trip.learnt.queued = reservation.turn;
+        trip.learnt().timing.queued = reservation.turn;
         tokio::time::sleep(reservation.turn).await;
     }
     Ok(Admitted { identified, plan, reservation })

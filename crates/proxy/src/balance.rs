@@ -11,40 +11,41 @@ use rules::upstream::{Node, Upstream};
 pub(crate) struct Turns(HashMap<UpstreamId, Vec<i64>>);
 
 impl Turns {
-    /// The order in which to try the nodes: the one whose turn it is, then the others by priority.
+    /// The order in which to try the nodes: the one whose turn it is, then the others, which stand
+    /// by priority.
     ///
     /// Within the highest priority each node is first in proportion to its weight, and never
     /// twice in a row while another is due (nginx's smooth weighted round robin).
-    pub(crate) fn order<'a>(&mut self, upstream: &'a Upstream) -> Vec<&'a Node> {
-        let [only] = upstream.nodes.as_slice() else { return self.order_of_many(upstream) };
-        vec![only]
+    pub(crate) fn order<'a>(
+        &mut self,
+        upstream: &'a Upstream,
+    ) -> impl Iterator<Item = &'a Node> + use<'a> {
+        let nodes = upstream.nodes.as_slice();
+        let first = if nodes.len() > 1 { self.turn(upstream) } else { 0 };
+        let others = nodes.iter().enumerate().filter(move |(index, _)| *index != first);
+        nodes.get(first).into_iter().chain(others.map(|(_, node)| node))
     }
 
-    fn order_of_many<'a>(&mut self, upstream: &'a Upstream) -> Vec<&'a Node> {
-        let Some(top) = upstream.nodes.iter().map(|node| node.priority).max() else {
-            return Vec::new();
-        };
+    /// The node whose turn it is among those of the highest priority.
+    fn turn(&mut self, upstream: &Upstream) -> usize {
+        let top = upstream.nodes.first().map(|node| node.priority);
         let credits = self.0.entry(upstream.id.clone()).or_default();
         credits.resize(upstream.nodes.len(), 0);
         let mut total = 0;
-        let mut first: Option<(usize, i64)> = None;
-        for (index, (node, credit)) in upstream.nodes.iter().zip(credits.iter_mut()).enumerate() {
-            if node.priority != top {
-                continue;
-            }
+        let mut best: Option<(usize, i64)> = None;
+        let nodes = upstream.nodes.iter().take_while(|node| Some(node.priority) == top);
+        for (index, (node, credit)) in nodes.zip(credits.iter_mut()).enumerate() {
             *credit += i64::from(node.weight);
             total += i64::from(node.weight);
-            if first.is_none_or(|(_, best)| *credit > best) {
-                first = Some((index, *credit));
+            if best.is_none_or(|(_, most)| *credit > most) {
+                best = Some((index, *credit));
             }
         }
-        let Some((first, _)) = first else { return Vec::new() };
+        let first = best.map_or(0, |(index, _)| index);
         if let Some(credit) = credits.get_mut(first) {
             *credit -= total;
         }
-        let mut order: Vec<(usize, &Node)> = upstream.nodes.iter().enumerate().collect();
-        order.sort_by_key(|(index, node)| (*index != first, std::cmp::Reverse(node.priority)));
-        order.into_iter().map(|(_, node)| node).collect()
+        first
     }
 
     /// Forgets all turns.
@@ -87,7 +88,7 @@ mod tests {
     fn check(nodes: &[(&str, u32, i32)], expected: &str) {
         let (mut turns, upstream) = (Turns::default(), upstream(nodes));
         let first =
-            |_| turns.order(&upstream).first().map_or_else(String::new, |n| n.host.to_string());
+            |_| turns.order(&upstream).next().map_or_else(String::new, |n| n.host.to_string());
         assert_eq!((0..7).map(first).collect::<String>(), expected);
     }
 
@@ -106,8 +107,8 @@ mod tests {
     #[test]
     fn the_others_follow_by_priority() {
         let (mut turns, upstream) =
-            (Turns::default(), upstream(&[("a", 1, -1), ("b", 1, 0), ("c", 1, 0)]));
-        let order: String = turns.order(&upstream).iter().map(|node| &*node.host).collect();
+            (Turns::default(), upstream(&[("b", 1, 0), ("c", 1, 0), ("a", 1, -1)]));
+        let order: String = turns.order(&upstream).map(|node| &*node.host).collect();
         assert_eq!(order, "bca");
     }
 }

@@ -157,7 +157,7 @@ impl ResponseBody {
 
     fn finish(&mut self, ending: Ending) {
         let Some(mut trip) = self.trip.take() else { return };
-        trip.learnt.ending = ending;
+        trip.learnt().ending = ending;
         if let Source::Upstream(stream) = &mut self.source {
             stream.note_upload(&mut trip);
             if let Some(lease) = stream.lease.take()
@@ -171,8 +171,7 @@ impl ResponseBody {
 
 impl Stream {
     fn note_upload(&self, trip: &mut Trip) {
-        trip.learnt.received = self.upload.bytes();
-        trip.bodies.request = self.upload.kept();
+        trip.received(self.upload.bytes(), self.upload.kept());
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

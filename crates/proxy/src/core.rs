@@ -1,6 +1,7 @@
 //! What a core owns, and what all cores share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ledger::Embedded;
@@ -11,12 +12,11 @@ use rules::Snapshot;
 use telemetry::context::{Sampler, TraceContext};
 use telemetry::trace::{Kind, Parent, Span, Spans};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::balance::Turns;
 use crate::cache::Tokens;
-use crate::metrics::Metrics;
+use crate::metrics::{Counts, Metrics};
 use crate::pool::Pool;
 
 /// Shared by all cores: read, or counted into, never locked for long.
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) spans: Option<Spans>,
     pub(crate) sampler: Sampler,
     /// Set when the node stops: answers then ask clients to leave their connections.
-    pub(crate) leaving: CancellationToken,
+    pub(crate) is_leaving: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -41,6 +41,8 @@ impl std::fmt::Debug for Shared {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) node: NodeName,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) recorder: audit::Recorder,
     pub(crate) pool: Pool,
     pub(crate) tokens: Mutex<Tokens>,
@@ -54,7 +56,20 @@ pub(crate) struct Core {
 #[derive(Debug)]
 struct Rules {
     watch: watch::Receiver<Arc<Snapshot>>,
-    current: Arc<Snapshot>,
+    current: Arc<CoreSnapshot>,
+}
+
+/// The rules as one core holds them: its requests count their references here, not on a cache
+/// line that all cores want.
+#[derive(Debug)]
+pub(crate) struct CoreSnapshot(Arc<Snapshot>);
+
+impl std::ops::Deref for CoreSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
 }
 
 /// Random ids of one request.
@@ -73,8 +88,10 @@ impl Core {
         pool: Pool,
         entropy: &dyn Entropy,
     ) -> std::io::Result<Self> {
-        let current = Arc::clone(&watch.borrow_and_update());
+        let current = Arc::new(CoreSnapshot(Arc::clone(&watch.borrow_and_update())));
         Ok(Self {
+            node: NodeName::new(shared.node.as_str()),
+            counts: shared.metrics.for_core(),
             shared,
             recorder,
             pool,
@@ -87,12 +104,12 @@ impl Core {
     }
 
     /// The rules in force. A change is seen at the next request.
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<CoreSnapshot> {
         let mut rules = self.rules.lock();
         // A watch whose sender is gone keeps its last rules.
         if rules.watch.has_changed().unwrap_or(false) {
             let newest = Arc::clone(&rules.watch.borrow_and_update());
-            rules.current = newest;
+            rules.current = Arc::new(CoreSnapshot(newest));
             self.tokens.lock().clear();
             self.turns.lock().clear();
         }

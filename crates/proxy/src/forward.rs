@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use http::header::{EXPECT, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use ledger::Reservation;
 use model::{Attempt, Code, Refusal, Retry};
+use rules::Snapshot;
 use rules::plan::Plan;
 use rules::upstream::{Credential, Node, PassHost, Timeouts, Upstream, UpstreamScheme};
+use tokio_util::either::Either;
 
 use crate::admit::Admitted;
 use crate::body::{RequestBody, Upload};
 use crate::connect::{Channel, ConnectError, Endpoint};
 use crate::head::Head;
+use crate::identify::Identified;
 use crate::pool::Lease;
 use crate::trip::Trip;
 
@@ -33,21 +36,13 @@ pub(crate) struct Answer {
     pub(crate) pause_max: Duration,
     pub(crate) limits: (Plan, Reservation),
     /// The client's request id and its field, to give back (`request-id`).
-    pub(crate) request_id: Option<(http::HeaderName, HeaderValue)>,
-}
-
-/// What is sent, whatever the connection.
-struct Outgoing {
-    request: Request<RequestBody>,
-    target: PathAndQuery,
-    host: HeaderValue,
-    scheme: UpstreamScheme,
+    pub(crate) request_id: Option<(HeaderName, HeaderValue)>,
 }
 
 /// Why an exchange failed.
 enum Failure {
-    /// Nothing was sent; the request is here again.
-    Unsent(Box<Outgoing>),
+    /// Nothing was sent; the request is back in its place.
+    Unsent,
     /// It may have had an effect.
     Lost(hyper::Error),
     Late,
@@ -70,132 +65,178 @@ pub(crate) async fn forward(
     }
     let timeouts = route.timeouts.unwrap_or(upstream.timeouts);
     let dressed = headers::dress(trip, head, admitted.identified(), upstream)?;
-    let upload = Upload::new(trip.request_body_max());
-    let mut request = Request::new(RequestBody::new(body, Arc::clone(&upload)));
+    let mut exchange = Exchange {
+        upstream,
+        timeouts,
+        upload: Upload::new(trip.request_body_max()),
+        target: dressed.target,
+        host: HeaderValue::from_static(""),
+        request: None,
+    };
+    let mut request = Request::new(RequestBody::new(body, Arc::clone(&exchange.upload)));
     *request.method_mut() = dressed.method;
-    *request.headers_mut() = std::mem::take(&mut head.headers);
-    let request_id = dressed.request_id;
-    let order: Vec<Node> = trip.core.turns.lock().order(upstream).into_iter().cloned().collect();
+    *request.headers_mut() = dressed.headers;
+    exchange.request = Some(request);
+    let order = trip.core.turns.lock().order(upstream);
     let started = trip.core.shared.clock.uptime();
+    let mut kept = Kept::of(admitted.identified(), upstream);
     let mut last = None;
-    for (tries, node) in (1..=upstream.retries.saturating_add(1)).zip(&order) {
-        let waited = trip.core.shared.clock.uptime().since(started);
-        if tries > 1 && upstream.retry_within.is_some_and(|within| waited >= within) {
+    for (tries, node) in (1..=upstream.retries.saturating_add(1)).zip(order) {
+        let now = trip.core.shared.clock.uptime();
+        if tries > 1 && upstream.retry_within.is_some_and(|within| now.since(started) >= within) {
             break;
         }
         note(trip, upstream, node, tries);
         let endpoint = endpoint(upstream, node, dressed.host.as_ref());
-        let now = trip.core.shared.clock.uptime();
+        if let Some(request) = &mut exchange.request {
+            kept.dress(&trip.snapshot, &endpoint, request.headers_mut())?;
+        }
         let pool = &trip.core.pool;
-        let lent = pool.lend(endpoint.clone(), upstream.keepalive, timeouts.connect, now).await;
-        let lease = match lent {
+        let lease = match pool.lend(&endpoint, upstream.keepalive, timeouts.connect, now).await {
             Ok(lease) => lease,
             Err(error) => {
                 last = Some(error);
                 continue;
             }
         };
-        let host = dressed.host.clone().unwrap_or_else(|| host_for(upstream, node, head));
-        let outgoing =
-            Outgoing { request, target: dressed.target.clone(), host, scheme: upstream.scheme };
-        let exchange = Exchange { endpoint, upstream, timeouts, upload: &upload };
-        let (response, lease) = exchange.run(trip, lease, outgoing).await?;
-        let pause_max = timeouts.read;
-        trip.learnt.upstream = Some(trip.core.shared.clock.uptime().since(started));
-        let limits = admitted.into_limits();
+        exchange.host = dressed.host.clone().unwrap_or_else(|| host_for(upstream, node, head));
+        let (response, lease) = exchange.run(trip, &endpoint, lease).await?;
+        trip.learnt().timing.upstream = Some(trip.core.shared.clock.uptime().since(started));
+        let (limits, upload) = (admitted.into_limits(), exchange.upload);
+        let (pause_max, request_id) = (timeouts.read, dressed.request_id);
         return Ok(Answer { response, lease, upload, pause_max, limits, request_id });
     }
     Err(last.map_or_else(absent, |error| unreachable(&error)))
 }
 
-/// One request on one node.
+/// The credential that this node keeps for the host it is about to ask.
+enum Kept {
+    /// The upstream names its own, or nothing shows who asks or who answers.
+    Never,
+    /// Put in for a host that has one; holds the field while it stands in the request.
+    PerHost(Option<HeaderName>),
+}
+
+impl Kept {
+    fn of(identified: &Identified, upstream: &Upstream) -> Self {
+        let is_due = matches!(upstream.credential, Credential::None)
+            && upstream.scheme.is_tls()
+            && upstream.verify
+            && identified.is_proven();
+        if is_due { Self::PerHost(None) } else { Self::Never }
+    }
+
+    /// Puts the host's credential in, and takes out another host's.
+    fn dress(
+        &mut self,
+        snapshot: &Snapshot,
+        endpoint: &Endpoint,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Refusal> {
+        let Self::PerHost(standing) = self else { return Ok(()) };
+        if let Some(header) = standing.take() {
+            headers.remove(header);
+        }
+        // The certificate must be for the very host that the credential belongs to.
+        if endpoint.server_name.as_ref() != Some(&endpoint.host) {
+            return Ok(());
+        }
+        match snapshot.credential_of(&endpoint.host, endpoint.port).map(|kept| &kept.credential) {
+            Some(Credential::Ready { header, value }) => {
+                headers.insert(header.clone(), value.clone());
+                *standing = Some(header.clone());
+                Ok(())
+            }
+            Some(Credential::Unresolved { reference }) => Err(unresolved(reference)),
+            Some(Credential::None) | None => Ok(()),
+        }
+    }
+}
+
+/// One request, whichever node takes it.
 struct Exchange<'a> {
-    endpoint: Endpoint,
     upstream: &'a Upstream,
     timeouts: Timeouts,
-    upload: &'a Arc<Upload>,
+    upload: Arc<Upload>,
+    target: PathAndQuery,
+    host: HeaderValue,
+    /// Away while it is sent; back when nothing of it was.
+    request: Option<Request<RequestBody>>,
 }
 
 impl Exchange<'_> {
     /// Sends the request; once more on a new connection if the old one had been closed unseen and
     /// nothing was sent, or if the request is safe (RFC 9110 §9.2.1) and has no body.
     async fn run(
-        &self,
+        &mut self,
         trip: &mut Trip,
-        lease: Lease,
-        outgoing: Outgoing,
+        endpoint: &Endpoint,
+        mut lease: Lease,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
-        let is_reused = lease.is_reused;
-        let spare = (is_reused && is_repeatable(&outgoing.request)).then(|| self.copy(&outgoing));
-        let again = match self.send(trip, lease, outgoing).await {
-            Ok(answered) => return Ok(answered),
-            Err(Failure::Unsent(outgoing)) if is_reused => *outgoing,
-            Err(Failure::Lost(cause)) => spare.ok_or_else(|| broken(&cause))?,
+        let spare = lease.is_reused.then(|| self.copy()).flatten();
+        match self.send(trip, &mut lease).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(Failure::Unsent) if lease.is_reused => {}
+            Err(Failure::Lost(cause)) => {
+                self.request = Some(spare.ok_or_else(|| broken(&cause))?);
+            }
             Err(failure) => return Err(failure.refusal(self.timeouts.read)),
-        };
-        if let Some(attempt) = &mut trip.learnt.attempt {
+        }
+        if let Some(attempt) = trip.attempt() {
             attempt.tries += 1;
         }
         let pool = &trip.core.pool;
-        let opened =
-            pool.open(self.endpoint.clone(), self.upstream.keepalive, self.timeouts.connect).await;
-        let lease = opened.map_err(|error| unreachable(&error))?;
-        let answered = self.send(trip, lease, again).await;
-        answered.map_err(|failure| failure.refusal(self.timeouts.read))
+        let opened = pool.open(endpoint, self.upstream.keepalive, self.timeouts.connect);
+        let mut lease = Box::pin(opened).await.map_err(|error| unreachable(&error))?;
+        let answered = Box::pin(self.send(trip, &mut lease)).await;
+        let response = answered.map_err(|failure| failure.refusal(self.timeouts.read))?;
+        Ok((response, lease))
     }
 
-    fn copy(&self, outgoing: &Outgoing) -> Outgoing {
-        let mut request = Request::new(RequestBody::empty(Arc::clone(self.upload)));
-        request.method_mut().clone_from(outgoing.request.method());
-        request.headers_mut().clone_from(outgoing.request.headers());
-        let Outgoing { target, host, scheme, request: _ } = outgoing;
-        Outgoing { request, target: target.clone(), host: host.clone(), scheme: *scheme }
+    /// The request once more, if it may be repeated.
+    fn copy(&self) -> Option<Request<RequestBody>> {
+        let request = self.request.as_ref().filter(|request| is_repeatable(request))?;
+        let mut copy = Request::new(RequestBody::empty(Arc::clone(&self.upload)));
+        copy.method_mut().clone_from(request.method());
+        copy.headers_mut().clone_from(request.headers());
+        Some(copy)
     }
 
     async fn send(
-        &self,
+        &mut self,
         trip: &mut Trip,
-        mut lease: Lease,
-        mut outgoing: Outgoing,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        if let Some(attempt) = &mut trip.learnt.attempt {
+        lease: &mut Lease,
+    ) -> Result<Response<Incoming>, Failure> {
+        if let Some(attempt) = trip.attempt() {
             attempt.address = Some(lease.address);
         }
-        let Ok(()) = outgoing.dress(&lease.channel) else {
-            return Err(Failure::Unsent(Box::new(outgoing)));
+        let is_ready = match &mut lease.channel {
+            Channel::H1(sender) => sender.ready().await.is_ok(),
+            Channel::H2(sender) => sender.ready().await.is_ok(),
         };
-        let Outgoing { request, target, host, scheme } = outgoing;
-        let sent = match &mut lease.channel {
-            Channel::H1(sender) => match sender.ready().await {
-                Ok(()) => self.answer(sender.try_send_request(request)).await,
-                Err(_) => Err(Sending::Unsent(Box::new(request))),
-            },
-            Channel::H2(sender) => match sender.ready().await {
-                Ok(()) => self.answer(sender.try_send_request(request)).await,
-                Err(_) => Err(Sending::Unsent(Box::new(request))),
-            },
+        let Some(mut request) = self.request.take_if(|_| is_ready) else {
+            return Err(Failure::Unsent);
         };
-        match sent {
-            Ok(response) => {
-                if let Some(attempt) = &mut trip.learnt.attempt {
-                    attempt.status = Some(response.status().as_u16());
-                }
-                Ok((response, lease))
-            }
-            Err(Sending::Unsent(request)) => {
-                let request = *request;
-                Err(Failure::Unsent(Box::new(Outgoing { request, target, host, scheme })))
-            }
-            Err(Sending::Lost(cause)) => Err(Failure::Lost(cause)),
-            Err(Sending::Late) => Err(Failure::Late),
+        if dress(&mut request, self, &lease.channel).is_err() {
+            self.request = Some(request);
+            return Err(Failure::Unsent);
         }
+        let sending = match &mut lease.channel {
+            Channel::H1(sender) => Either::Left(sender.try_send_request(request)),
+            Channel::H2(sender) => Either::Right(sender.try_send_request(request)),
+        };
+        let response = self.answer(sending).await?;
+        if let Some(attempt) = trip.attempt() {
+            attempt.status = Some(response.status().as_u16());
+        }
+        Ok(response)
     }
 
     /// Waits for the answer's head. The deadline starts anew while the upstream takes the body.
     async fn answer(
-        &self,
+        &mut self,
         sending: impl Future<Output = Result<Response<Incoming>, TrySendError>>,
-    ) -> Result<Response<Incoming>, Sending> {
+    ) -> Result<Response<Incoming>, Failure> {
         let mut sending = std::pin::pin!(sending);
         let patience = self.timeouts.read.max(self.timeouts.send);
         loop {
@@ -203,13 +244,14 @@ impl Exchange<'_> {
             match tokio::time::timeout(patience, &mut sending).await {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(mut error)) => {
-                    return Err(match error.take_message() {
-                        Some(request) => Sending::Unsent(Box::new(request)),
-                        None => Sending::Lost(error.into_error()),
-                    });
+                    self.request = error.take_message();
+                    if self.request.is_some() {
+                        return Err(Failure::Unsent);
+                    }
+                    return Err(Failure::Lost(error.into_error()));
                 }
                 Err(_) if self.upload.bytes() != before => {}
-                Err(_) => return Err(Sending::Late),
+                Err(_) => return Err(Failure::Late),
             }
         }
     }
@@ -217,41 +259,36 @@ impl Exchange<'_> {
 
 type TrySendError = hyper::client::conn::TrySendError<Request<RequestBody>>;
 
-/// How a single send failed.
-enum Sending {
-    Unsent(Box<Request<RequestBody>>),
-    Lost(hyper::Error),
-    Late,
-}
-
-impl Outgoing {
-    /// Gives the request the form its connection's protocol wants.
-    fn dress(&mut self, channel: &Channel) -> Result<(), http::Error> {
-        match channel {
-            Channel::H1(_) => {
-                *self.request.uri_mut() = Uri::from(self.target.clone());
-                self.request.headers_mut().insert(HOST, self.host.clone());
-            }
-            Channel::H2(_) => {
-                let scheme = if self.scheme.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
-                let authority = Authority::try_from(self.host.as_bytes())?;
-                *self.request.uri_mut() = Uri::builder()
-                    .scheme(scheme)
-                    .authority(authority)
-                    .path_and_query(self.target.clone())
-                    .build()?;
-                self.request.headers_mut().remove(HOST);
-            }
+/// Gives the request the form its connection's protocol wants.
+fn dress(
+    request: &mut Request<RequestBody>,
+    exchange: &Exchange<'_>,
+    channel: &Channel,
+) -> Result<(), http::Error> {
+    let Exchange { target, host, upstream, .. } = exchange;
+    match channel {
+        Channel::H1(_) => {
+            *request.uri_mut() = Uri::from(target.clone());
+            request.headers_mut().insert(HOST, host.clone());
         }
-        self.request.headers_mut().remove(EXPECT);
-        Ok(())
+        Channel::H2(_) => {
+            let scheme = if upstream.scheme.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
+            *request.uri_mut() = Uri::builder()
+                .scheme(scheme)
+                .authority(Authority::try_from(host.as_bytes())?)
+                .path_and_query(target.clone())
+                .build()?;
+            request.headers_mut().remove(HOST);
+        }
     }
+    request.headers_mut().remove(EXPECT);
+    Ok(())
 }
 
 impl Failure {
     fn refusal(self, patience: Duration) -> Refusal {
         match self {
-            Self::Unsent(_) => {
+            Self::Unsent => {
                 let detail = "the upstream closed the connection before the request was sent";
                 Refusal::new(Code::UpstreamUnreachable, detail).retry(Retry::Soon)
             }
@@ -301,7 +338,7 @@ fn host_for(upstream: &Upstream, node: &Node, head: &Head) -> HeaderValue {
 }
 
 fn note(trip: &mut Trip, upstream: &Upstream, node: &Node, tries: u32) {
-    trip.learnt.attempt = Some(Attempt {
+    trip.learnt().attempt = Some(Attempt {
         upstream: upstream.id.clone(),
         node: Arc::clone(&node.authority),
         address: None,

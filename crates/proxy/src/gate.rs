@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -85,6 +86,7 @@ pub enum Drained {
 pub struct Gate {
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
+    shared: Arc<Shared>,
     threads: Vec<JoinHandle<Drained>>,
     leaving: CancellationToken,
     closing: CancellationToken,
@@ -103,15 +105,6 @@ impl Gate {
         let https = options.listeners.https.as_ref().map(|(address, _)| *address);
         let (https, secure) = bind_all(https, cores)?;
         let tls = options.listeners.https.as_ref().map(|(_, tls)| Arc::clone(tls));
-        let leaving = CancellationToken::new();
-        let mut gate = Self {
-            http,
-            https,
-            threads: Vec::new(),
-            closing: CancellationToken::new(),
-            cutting: CancellationToken::new(),
-            leaving: leaving.clone(),
-        };
         let shared = Arc::new(Shared {
             node: options.node.clone(),
             clock: Arc::clone(&options.clock),
@@ -119,8 +112,17 @@ impl Gate {
             metrics: options.metrics.clone(),
             spans: options.spans.clone(),
             sampler: options.sampler,
-            leaving,
+            is_leaving: AtomicBool::new(false),
         });
+        let mut gate = Self {
+            shared: Arc::clone(&shared),
+            http,
+            https,
+            threads: Vec::new(),
+            closing: CancellationToken::new(),
+            cutting: CancellationToken::new(),
+            leaving: CancellationToken::new(),
+        };
         let mut secure = secure.into_iter();
         let mut plain = plain.into_iter();
         for _ in 0..cores {
@@ -150,6 +152,7 @@ impl Gate {
     /// blocking is allowed.
     #[must_use]
     pub fn drain(self, notice: Duration, deadline: Duration) -> Drained {
+        self.shared.is_leaving.store(true, Ordering::Relaxed);
         self.leaving.cancel();
         std::thread::sleep(notice);
         self.closing.cancel();

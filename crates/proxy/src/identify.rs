@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use model::{Bucket, Code, Custom, Identity, Rate, Refusal, RefusalBody, Retry, Tokens};
 use rules::fact::Facts;
 use rules::identity::{Denial, Proven, run_id};
@@ -17,26 +18,32 @@ use crate::trip::Trip;
 #[derive(Debug)]
 pub(crate) struct Identified {
     route: Arc<Route>,
-    /// The agent's plugins over its team's over the route's.
-    plugins: Plugins,
+    /// The agent's plugins over its team's over the route's; `None` for the route's alone.
+    plugins: Option<Plugins>,
     custom_id: Option<Arc<str>>,
+    is_proven: bool,
 }
 
 impl Identified {
-    pub(crate) fn route(&self) -> &Arc<Route> {
+    pub(crate) const fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
-    pub(crate) const fn plugins(&self) -> &Plugins {
-        &self.plugins
+    pub(crate) fn plugins(&self) -> &Plugins {
+        self.plugins.as_ref().unwrap_or(&self.route.plugins)
     }
 
     pub(crate) const fn custom_id(&self) -> Option<&Arc<str>> {
         self.custom_id.as_ref()
     }
+
+    /// Whether a credential showed which agent this is.
+    pub(crate) const fn is_proven(&self) -> bool {
+        self.is_proven
+    }
 }
 
-/// Verifies what the route asks for, and notes who it is.
+/// Verifies what the route asks for, and notes who it is and what the loggers want of it.
 ///
 /// Every failure has one answer, whatever its reason; the reason stands in the record.
 pub(crate) fn identify(
@@ -44,22 +51,31 @@ pub(crate) fn identify(
     head: &Head,
     route: Arc<Route>,
 ) -> Result<Identified, Refusal> {
-    let proven = prove(trip, head, &route.plugins)?;
-    let Some(proven) = proven else {
-        let plugins = route.plugins.clone();
-        return Ok(Identified { route, plugins, custom_id: None });
+    let proven = match prove(trip, head, &route.plugins) {
+        Ok(Some(proven)) => proven,
+        Ok(None) => {
+            trip.prepare_record(&route.plugins, head);
+            return Ok(Identified { route, plugins: None, custom_id: None, is_proven: false });
+        }
+        Err(refusal) => {
+            trip.prepare_record(&route.plugins, head);
+            return Err(refusal);
+        }
     };
     let named = head.headers.get(RUN_HEADER).and_then(|value| value.to_str().ok());
-    let Proven { agent, credential, run, until: _ } = proven;
-    trip.learnt.identity = Some(Identity {
+    let Proven { agent, credential, run, is_anonymous, until: _ } = proven;
+    trip.identified(Identity {
         organisation: agent.organisation.clone(),
         team: agent.team.clone(),
         agent: agent.id.clone(),
         run: run.or_else(|| named.and_then(run_id)),
         credential,
     });
-    let plugins = agent.plugins.over(&route.plugins);
-    Ok(Identified { route, plugins, custom_id: agent.custom_id.clone() })
+    let plugins = (!agent.plugins.is_empty()).then(|| agent.plugins.over(&route.plugins));
+    let custom_id = agent.custom_id.clone();
+    let identified = Identified { route, plugins, custom_id, is_proven: !is_anonymous };
+    trip.prepare_record(identified.plugins(), head);
+    Ok(identified)
 }
 
 /// Every credential the route asks for must prove the same agent; `None` if it asks for none.
@@ -83,7 +99,7 @@ fn applies<T>(plugin: &Arc<Plugin<T>>, facts: &Facts<'_>) -> bool {
 }
 
 fn token(trip: &Trip, head: &Head, plugin: &Arc<Plugin<JwtAuth>>) -> Result<Proven, Refusal> {
-    let (agents, now) = (&trip.snapshot.agents, trip.started);
+    let (agents, now) = (&trip.snapshot.agents, trip.outcome().started);
     let found = plugin.rule.sources.find(&head.headers, head.target.query());
     if let Some(token) = &found
         && let Some(proven) = trip.core.tokens.lock().find(token, plugin, agents.version, now)
@@ -134,7 +150,13 @@ fn fall_back(trip: &Trip, anonymous: Option<&model::AgentId>, denial: Denial) ->
     }
     let agent = trip.snapshot.agents.by_id.get(anonymous?)?;
     let until = model::Timestamp::from_micros(u64::MAX);
-    Some(Proven { agent: Arc::clone(agent), credential: None, run: None, until })
+    Some(Proven {
+        agent: Arc::clone(agent),
+        credential: None,
+        run: None,
+        is_anonymous: true,
+        until,
+    })
 }
 
 /// Refuses an address that has failed too often, before its credential costs a verification.
@@ -152,7 +174,7 @@ fn patience(trip: &Trip) -> Result<(), Refusal> {
 
 fn failure(trip: &Trip) -> Plan {
     let bucket = failures();
-    let subject = Subject::Address(network(trip.peer.client.ip()));
+    let subject = Subject::Address(network(trip.outcome().client.ip()));
     let key = BucketKey { scope: Scope::Failures, subject };
     let draw = bucket.map(|bucket| Draw { key, bucket, cost: Tokens(1), rule: DrawRule::Failures });
     Plan { draws: draw.into_iter().collect() }
@@ -176,4 +198,4 @@ fn refusal(
 }
 
 /// Names the run of an agent whose token does not.
-const RUN_HEADER: &str = "x-tollgate-run";
+const RUN_HEADER: HeaderName = HeaderName::from_static("x-tollgate-run");

@@ -1,24 +1,23 @@
 //! What the gate counts of its traffic.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use model::{Code, Ending, Outcome};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use telemetry::prometheus::{Registry, latency_seconds};
+use telemetry::prometheus::{LATENCY_SECONDS, Registry};
 
 /// The gate's counters. Labels come from closed sets: never an agent's name or a path.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// Moves once a request, when its outcome is recorded.
-    pub requests: Family<RequestLabels, Counter>,
-    /// Moves once a refused request.
-    pub refusals: Family<RefusalLabels, Counter>,
-    /// From the end of the head to the end of the answer.
-    pub latency: Histogram,
-    /// From the first try to the upstream's answer's head.
-    pub upstream_latency: Histogram,
+    /// What each core counts of its requests; summed when somebody asks.
+    cores: Arc<Cores>,
     /// Open client connections.
     pub connections: Gauge,
     /// Connections closed at once because the node held as many as it may.
@@ -31,56 +30,42 @@ pub struct Metrics {
     pub unrecorded: Counter,
 }
 
-/// Labels of [`Metrics::requests`].
+/// The counts of every core.
+#[derive(Debug, Default)]
+struct Cores(Mutex<Vec<Arc<Counts>>>);
+
+/// What one core counts. Only that core writes, so that no two cores wait for one cache line.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    /// Requests that ended, by the hundreds of their status and by their ending.
+    requests: [[AtomicU64; Ending::ALL.len()]; CLASSES.len()],
+    /// Requests the gate refused.
+    refusals: [AtomicU64; Code::ALL.len()],
+    /// From the end of the head to the end of the answer.
+    latency: Latency,
+    /// From the first try to the upstream's answer's head.
+    upstream: Latency,
+}
+
+/// A histogram.
+#[derive(Debug, Default)]
+struct Latency {
+    /// How many were at most as long as the bound of this place and longer than the one before;
+    /// the last place has no bound.
+    counts: [AtomicU64; LATENCY_SECONDS.len() + 1],
+    micros: AtomicU64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RequestLabels {
+struct RequestLabels {
     /// `2xx`, or `none` when no answer was sent.
-    pub status: StatusClass,
-    pub ending: EndingLabel,
+    status: &'static str,
+    ending: &'static str,
 }
 
-/// Labels of [`Metrics::refusals`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RefusalLabels {
-    pub code: CodeLabel,
-}
-
-/// A refusal's code as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CodeLabel(pub Code);
-
-/// An ending as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EndingLabel(pub Ending);
-
-/// The hundreds of a status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StatusClass(pub u16);
-
-impl EncodeLabelValue for CodeLabel {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.0.as_str().encode(encoder)
-    }
-}
-
-impl EncodeLabelValue for EndingLabel {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.0.as_str().encode(encoder)
-    }
-}
-
-impl EncodeLabelValue for StatusClass {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let name = match self.0 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            5 => "5xx",
-            _ => "none",
-        };
-        name.encode(encoder)
-    }
+struct RefusalLabels {
+    code: &'static str,
 }
 
 impl Metrics {
@@ -88,10 +73,7 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            requests: Family::default(),
-            refusals: Family::default(),
-            latency: latency_seconds(),
-            upstream_latency: latency_seconds(),
+            cores: Arc::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             upstream_connections: Counter::default(),
@@ -99,10 +81,7 @@ impl Metrics {
             unrecorded: Counter::default(),
         };
         let all = metrics.clone();
-        registry.register("requests", "Requests that ended", all.requests);
-        registry.register("refusals", "Requests the gate refused", all.refusals);
-        registry.register("request_seconds", "Head to end of answer", all.latency);
-        registry.register("upstream_seconds", "First try to answer", all.upstream_latency);
+        registry.register_collector(all.cores);
         registry.register("connections", "Open client connections", all.connections);
         registry.register(
             "connections_refused",
@@ -123,19 +102,150 @@ impl Metrics {
         metrics
     }
 
+    /// The counts of one more core.
+    pub(crate) fn for_core(&self) -> Arc<Counts> {
+        let counts = Arc::new(Counts::default());
+        self.cores.0.lock().push(Arc::clone(&counts));
+        counts
+    }
+}
+
+impl Counts {
     /// Counts a request that has ended.
     pub(crate) fn count(&self, outcome: &Outcome) {
-        let labels = RequestLabels {
-            status: StatusClass(outcome.status / 100),
-            ending: EndingLabel(outcome.ending),
-        };
-        self.requests.get_or_create(&labels).inc();
+        let class = usize::from(outcome.status / 100);
+        let class = self.requests.get(class).unwrap_or(&self.requests[0]);
+        add(class.get(outcome.ending as usize), 1);
         if let Some(code) = outcome.refusal {
-            self.refusals.get_or_create(&RefusalLabels { code: CodeLabel(code) }).inc();
+            add(self.refusals.get(code as usize), 1);
         }
-        self.latency.observe(outcome.timing.total.as_secs_f64());
+        self.latency.observe(outcome.timing.total);
         if let Some(upstream) = outcome.timing.upstream {
-            self.upstream_latency.observe(upstream.as_secs_f64());
+            self.upstream.observe(upstream);
         }
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            requests: Default::default(),
+            refusals: [const { AtomicU64::new(0) }; Code::ALL.len()],
+            latency: Latency::default(),
+            upstream: Latency::default(),
+        }
+    }
+}
+
+impl Latency {
+    fn observe(&self, took: Duration) {
+        let secs = took.as_secs_f64();
+        let place = LATENCY_SECONDS.iter().take_while(|bound| secs > **bound).count();
+        add(self.counts.get(place), 1);
+        add(Some(&self.micros), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// Only one core writes, so that a load and a store are enough.
+fn add(count: Option<&AtomicU64>, more: u64) {
+    if let Some(count) = count {
+        count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+}
+
+impl Collector for Cores {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let cores = self.0.lock().clone();
+        requests(&cores, &mut encoder)?;
+        refusals(&cores, &mut encoder)?;
+        let (name, help) = ("request_seconds", "Head to end of answer");
+        latency(&cores, &mut encoder, (name, help), |counts| &counts.latency)?;
+        let (name, help) = ("upstream_seconds", "First try to answer");
+        latency(&cores, &mut encoder, (name, help), |counts| &counts.upstream)
+    }
+}
+
+fn requests(cores: &[Arc<Counts>], encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+    let help = "Requests that ended";
+    let mut family = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
+    for (class, status) in CLASSES.into_iter().enumerate() {
+        for ending in Ending::ALL {
+            let sum = sum(cores, |counts| counts.requests.get(class)?.get(ending as usize));
+            if sum > 0 {
+                let labels = RequestLabels { status, ending: ending.as_str() };
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&sum, None)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refusals(cores: &[Arc<Counts>], encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+    let help = "Requests the gate refused";
+    let mut family = encoder.encode_descriptor("refusals", help, None, MetricType::Counter)?;
+    for code in Code::ALL {
+        let sum = sum(cores, |counts| counts.refusals.get(*code as usize));
+        if sum > 0 {
+            let labels = RefusalLabels { code: code.as_str() };
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&sum, None)?;
+        }
+    }
+    Ok(())
+}
+
+fn latency(
+    cores: &[Arc<Counts>],
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    of: impl Fn(&Counts) -> &Latency,
+) -> std::fmt::Result {
+    let bounds = LATENCY_SECONDS.into_iter().chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = bounds
+        .enumerate()
+        .map(|(place, bound)| (bound, sum(cores, |counts| of(counts).counts.get(place))))
+        .collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    let micros = Duration::from_micros(sum(cores, |counts| Some(&of(counts).micros)));
+    let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    encoder.encode_histogram::<NoLabelSet>(micros.as_secs_f64(), count, &buckets, None)
+}
+
+fn sum<'a>(cores: &'a [Arc<Counts>], of: impl Fn(&'a Counts) -> Option<&'a AtomicU64>) -> u64 {
+    let one = |counts: &'a Arc<Counts>| of(counts).map_or(0, |count| count.load(Ordering::Relaxed));
+    cores.iter().map(one).fold(0, u64::wrapping_add)
+}
+
+/// The hundreds of a status as labels; the first stands for everything that is no status.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+#[cfg(test)]
+mod tests {
+    use telemetry::prometheus::Registry;
+
+    use super::{Duration, Metrics, Ordering};
+
+    #[test]
+    fn the_counts_of_all_cores_are_summed() {
+        let mut registry = Registry::new();
+        let metrics = Metrics::register(&mut registry);
+        for millis in [1, 3] {
+            let counts = metrics.for_core();
+            counts.latency.observe(Duration::from_millis(millis));
+            counts.requests[2][0].fetch_add(millis, Ordering::Relaxed);
+            counts.refusals[0].fetch_add(1, Ordering::Relaxed);
+        }
+        let text = registry.encode();
+        for line in [
+            "tollgate_requests_total{status=\"2xx\",ending=\"complete\"} 4",
+            "tollgate_request_seconds_count 2",
+            "tollgate_request_seconds_sum 0.004",
+            "tollgate_request_seconds_bucket{le=\"0.001\"} 1",
+            "tollgate_request_seconds_bucket{le=\"0.005\"} 2",
+            "tollgate_request_seconds_bucket{le=\"+Inf\"} 2",
+            "tollgate_upstream_seconds_count 0",
+        ] {
+            assert!(text.lines().any(|other| other == line), "no {line} in\n{text}");
+        }
+        assert!(text.contains("tollgate_refusals_total{code="), "{text}");
     }
 }

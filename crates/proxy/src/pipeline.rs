@@ -30,7 +30,7 @@ pub(crate) async fn serve(
     let mut trip = Trip::begin(&core, peer, seat, &request);
     match travel(&mut trip, request).await {
         Ok(answer) => respond::pass(trip, answer),
-        Err(refusal) => respond::refuse(trip, refusal),
+        Err(refusal) => respond::refuse(trip, &refusal),
     }
 }
 
@@ -40,7 +40,6 @@ async fn travel(trip: &mut Trip, request: Request<Incoming>) -> Result<Answer, R
     let mut head = head::read(parts)?;
     let route = choose_route(trip, &head)?;
     let identified: Identified = identify(trip, &head, route)?;
-    trip.prepare_record(identified.plugins(), &head);
     let admitted: Admitted = admit(trip, &head, identified).await?;
     forward(trip, &mut head, body, admitted).await
 }
@@ -52,7 +51,25 @@ fn choose_route(trip: &mut Trip, head: &Head) -> Result<Arc<Route>, Refusal> {
         Ok(None) => return Err(Refusal::new(Code::RouteNotFound, "404 Route Not Found")),
         Err(ambiguous) => return Err(Refusal::new(Code::TargetAmbiguous, ambiguous.to_string())),
     };
-    trip.learnt.route = Some(Arc::clone(&route));
-    trip.prepare_record(&route.plugins, head);
+    trip.route = Some(Arc::clone(&route));
     Ok(route)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arc, Core, Incoming, Peer, Request, serve};
+
+    /// The size of what a function returns.
+    fn size<A, B, C, R>(_: impl Fn(A, B, C) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// hyper moves the future of a request several times: what is rare belongs into a box.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        let size = size(|core: Arc<Core>, peer: Peer, request: Request<Incoming>| {
+            serve(core, peer, request)
+        });
+        assert!(size <= 5_120, "{size} bytes");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use hyper::client::conn::{http1, http2};
 use model::Uptime;
 use parking_lot::Mutex;
@@ -21,7 +22,8 @@ use crate::connect::{Channel, ConnectError, Connector, Endpoint};
 pub(crate) struct Pool {
     connector: Connector,
     opened: Counter,
-    shelves: Mutex<HashMap<Endpoint, Shelf>>,
+    /// Endpoints are named by operators, so a fast hash is safe.
+    shelves: Mutex<HashMap<Endpoint, Shelf, FixedState>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,32 +69,35 @@ impl Pool {
     /// An idle connection, or a new one within the deadline.
     pub(crate) async fn lend(
         &self,
-        endpoint: Endpoint,
+        endpoint: &Endpoint,
         keepalive: KeepAlive,
         deadline: Duration,
         now: Uptime,
     ) -> Result<Lease, ConnectError> {
-        match self.find(&endpoint, now) {
+        match self.find(endpoint, now) {
             Some((channel, address, used)) => {
+                let endpoint = endpoint.clone();
                 Ok(Lease { channel, address, is_reused: true, endpoint, keepalive, used })
             }
-            None => self.open(endpoint, keepalive, deadline).await,
+            // Boxed, because it is rare and large: every request's future would carry its room.
+            None => Box::pin(self.open(endpoint, keepalive, deadline)).await,
         }
     }
 
     /// A new connection within the deadline.
     pub(crate) async fn open(
         &self,
-        endpoint: Endpoint,
+        endpoint: &Endpoint,
         keepalive: KeepAlive,
         deadline: Duration,
     ) -> Result<Lease, ConnectError> {
-        let (channel, address) = self.connector.open(&endpoint, deadline).await?;
+        let (channel, address) = self.connector.open(endpoint, deadline).await?;
         self.opened.inc();
         if let Channel::H2(sender) = &channel {
             let shared = Shared { sender: sender.clone(), address, used: 1 };
             self.shelves.lock().entry(endpoint.clone()).or_default().shared = Some(shared);
         }
+        let endpoint = endpoint.clone();
         Ok(Lease { channel, address, is_reused: false, endpoint, keepalive, used: 0 })
     }
 

@@ -1,13 +1,14 @@
 //! Answers: the upstream's passed on, or a refusal that every client understands.
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use ledger::Reservation;
-use model::{Code, Ending, Grade, Protocol, Refusal, RequestId, Retry};
+use model::{Code, Grade, Protocol, Refusal, RequestId, Retry};
 use rules::plan::Plan;
 use serde_json::json;
 
@@ -20,7 +21,7 @@ pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
     let Answer { response, lease, upload, pause_max, limits, request_id } = answer;
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
-    trip.learnt.status = parts.status.as_u16();
+    trip.learnt().status = parts.status.as_u16();
     common(&trip, &mut parts.headers);
     rate_limits(&mut parts.headers, &limits.0, &limits.1);
     if let Some((name, value)) = request_id {
@@ -33,13 +34,13 @@ pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
 }
 
 /// Answers a request that was refused.
-pub(crate) fn refuse(mut trip: Trip, refusal: Refusal) -> Response<ResponseBody> {
-    let status = status_for(&refusal);
-    let (content_type, text) = body_of(&refusal, status, trip.request_id);
+pub(crate) fn refuse(mut trip: Trip, refusal: &Refusal) -> Response<ResponseBody> {
+    let status = status_for(refusal);
+    let (content_type, text) = body_of(refusal, status, trip.outcome().request_id);
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     common(&trip, &mut headers);
-    advise(&mut headers, &refusal);
+    advise(&mut headers, refusal);
     if status == StatusCode::UNAUTHORIZED
         && let Some(challenge) =
             refusal.custom.as_ref().and_then(|custom| custom.challenge.as_ref())
@@ -47,9 +48,7 @@ pub(crate) fn refuse(mut trip: Trip, refusal: Refusal) -> Response<ResponseBody>
     {
         headers.insert(WWW_AUTHENTICATE, value);
     }
-    trip.learnt.status = status.as_u16();
-    trip.learnt.refusal = Some(refusal);
-    trip.learnt.ending = Ending::ClientGone;
+    trip.refused(status.as_u16(), refusal);
     let mut answer = Response::new(ResponseBody::own(text, Some(trip)));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
@@ -227,10 +226,9 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 /// What every answer carries.
 fn common(trip: &Trip, headers: &mut HeaderMap) {
-    if let Ok(value) = HeaderValue::try_from(trip.request_id.to_string()) {
-        headers.insert(REQUEST_ID, value);
-    }
-    if trip.core.shared.leaving.is_cancelled() && trip.protocol != Protocol::Http2 {
+    headers.insert(REQUEST_ID, trip.request_id());
+    let is_leaving = trip.core.shared.is_leaving.load(Ordering::Relaxed);
+    if is_leaving && trip.outcome().protocol != Protocol::Http2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

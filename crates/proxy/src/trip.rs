@@ -1,24 +1,23 @@
 //! One request's trip: what is learnt on the way, and the outcome it leaves however it ends.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use audit::{Bodies, Body, Captures, Entry, Loggers, Seat, SecretNames};
-use http::{HeaderMap, Request};
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 use model::{
-    Attempt, Ending, Identity, LimitId, Outcome, Protocol, Refusal, RequestId, Scheme, Timestamp,
-    Timing, Trace, Uptime,
+    Attempt, Ending, Identity, Outcome, Refusal, RequestId, Revision, Scheme, Timing, Trace, Uptime,
 };
-use rules::Snapshot;
 use rules::fact::Facts;
 use rules::field::masked_arguments;
 use rules::plugin::Plugins;
 use rules::route::Route;
 use telemetry::context::{SpanId, TraceContext, TraceId};
 
-use crate::core::Core;
+use crate::core::{Core, CoreSnapshot};
 use crate::head::{self, Head};
 
 /// The two ends of a client's connection.
@@ -34,43 +33,15 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 pub(crate) struct Trip {
     pub(crate) core: Arc<Core>,
-    pub(crate) peer: Peer,
-    pub(crate) request_id: RequestId,
-    pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) protocol: Protocol,
-    pub(crate) started: Timestamp,
+    pub(crate) snapshot: Arc<CoreSnapshot>,
+    server: SocketAddr,
     pub(crate) since: Uptime,
     /// The request's place in its trace, and the caller's.
     pub(crate) trace: TraceContext,
     parent: Option<TraceContext>,
-    seat: Option<Seat>,
-    pub(crate) learnt: Learnt,
-    loggers: Loggers,
-    captures: Captures,
-    pub(crate) bodies: Bodies,
-}
-
-/// What becomes known on the way.
-#[derive(Debug)]
-pub(crate) struct Learnt {
-    method: Arc<str>,
-    path: Arc<str>,
-    query: Option<Arc<str>>,
-    host: Option<Arc<str>>,
-    user_agent: Option<Arc<str>>,
-    client_retry: Option<u16>,
     pub(crate) route: Option<Arc<Route>>,
-    pub(crate) identity: Option<Identity>,
-    pub(crate) limits: Vec<LimitId>,
-    pub(crate) attempt: Option<Attempt>,
-    pub(crate) forwarded_path: Option<Arc<str>>,
-    pub(crate) refusal: Option<Refusal>,
-    pub(crate) status: u16,
-    pub(crate) ending: Ending,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) queued: Duration,
-    pub(crate) upstream: Option<Duration>,
+    /// Taken when the trip ends, which is when it is dropped.
+    record: Option<(Seat, Box<Entry>)>,
 }
 
 impl Trip {
@@ -87,175 +58,238 @@ impl Trip {
             parent.map_or_else(|| TraceId::from_random(ids.trace), |parent| parent.trace_id);
         let sampled = core.shared.sampler.decide(parent.as_ref(), trace_id);
         let span_id = SpanId::from_random(ids.span);
-        Self {
-            peer,
-            request_id: RequestId(ids.request),
-            snapshot: core.snapshot(),
-            protocol: head::protocol(request.version()),
-            started: core.shared.clock.now(),
-            since: core.shared.clock.uptime(),
-            trace: TraceContext { trace_id, span_id, sampled },
-            parent,
-            seat: Some(seat),
-            learnt: Learnt::of(request),
+        let snapshot = core.snapshot();
+        let trace = Trace { trace_id: trace_id.get(), span_id: span_id.get(), sampled };
+        let mut outcome = begun(core, peer, RequestId(ids.request), request);
+        (outcome.revision, outcome.trace) = (snapshot.revision, Some(trace));
+        let entry = Entry {
+            outcome,
             loggers: Loggers::default(),
             captures: Captures::default(),
             bodies: Bodies::default(),
+        };
+        Self {
+            snapshot,
+            server: peer.server,
+            since: core.shared.clock.uptime(),
+            trace: TraceContext { trace_id, span_id, sampled },
+            parent,
+            route: None,
+            record: Some((seat, Box::new(entry))),
             core: Arc::clone(core),
         }
     }
 
+    /// What will be recorded, as far as it is known.
+    pub(crate) fn entry(&self) -> &Entry {
+        let (_, entry) = self.record.as_ref().expect("it is taken in `drop` only");
+        entry
+    }
+
+    fn entry_mut(&mut self) -> &mut Entry {
+        let (_, entry) = self.record.as_mut().expect("it is taken in `drop` only");
+        entry
+    }
+
+    pub(crate) fn outcome(&self) -> &Outcome {
+        &self.entry().outcome
+    }
+
+    /// The request's id as headers carry it.
+    pub(crate) fn request_id(&self) -> HeaderValue {
+        let mut text = [0; 32];
+        // The buffer holds every digit, so encoding does not fail.
+        let _fits = hex::encode_to_slice(self.outcome().request_id.0.to_be_bytes(), &mut text);
+        HeaderValue::from_bytes(&text).expect("hex digits are a header value")
+    }
+
+    /// The outcome to be filled in.
+    pub(crate) fn learnt(&mut self) -> &mut Outcome {
+        &mut self.entry_mut().outcome
+    }
+
+    /// The last try at the upstream, to be filled in.
+    pub(crate) fn attempt(&mut self) -> Option<&mut Attempt> {
+        self.learnt().attempt.as_mut()
+    }
+
     /// The facts of the request as far as they are known.
     pub(crate) fn facts<'a>(&'a self, head: &'a Head) -> Facts<'a> {
+        let outcome = self.outcome();
         Facts {
-            request_id: self.request_id,
-            client: self.peer.client,
-            server: self.peer.server,
-            scheme: self.peer.scheme,
-            protocol: self.protocol,
+            request_id: outcome.request_id,
+            client: outcome.client,
+            server: self.server,
+            scheme: outcome.scheme,
+            protocol: outcome.protocol,
             method: head.method.as_str(),
             host: &head.host,
             host_header: &head.host_header,
             target: &head.target,
             headers: &head.headers,
-            route: self.learnt.route.as_deref(),
-            identity: self.learnt.identity.as_ref(),
+            route: self.route.as_deref(),
+            identity: outcome.identity.as_ref(),
         }
     }
 
+    /// Notes who asks.
+    pub(crate) fn identified(&mut self, identity: Identity) {
+        self.learnt().identity = Some(identity);
+    }
+
     /// Notes what the loggers of these plugins want of the request, and masks the credentials
-    /// that its query may hold.
+    /// that only these plugins read from its query.
     pub(crate) fn prepare_record(&mut self, plugins: &Plugins, head: &Head) {
         let secrets = SecretNames::of(plugins);
-        if let Some(query) = head.target.query() {
-            let is_secret = |name: &str| secrets.hold_argument(name);
-            self.learnt.query = masked_arguments(query, &is_secret)
-                .map(Arc::from)
-                .or_else(|| self.learnt.query.take());
+        if secrets.add_arguments()
+            && let Some(query) = head.target.query()
+            && let Some(masked) = masked_arguments(query, &|name| secrets.hold_argument(name))
+        {
+            self.learnt().query = Some(Arc::from(masked));
         }
         let facts = self.facts(head);
         let loggers = Loggers::choose(plugins, &facts);
         if loggers.is_empty() {
             return;
         }
-        let captures = Captures::take(&loggers, &facts, &secrets);
-        self.bodies = Bodies {
+        let captures = Captures::take(&loggers, &facts, secrets);
+        let entry = self.entry_mut();
+        entry.bodies = Bodies {
             request: (loggers.request_body_max() > 0).then(Body::default),
             response: (loggers.response_body_max() > 0).then(Body::default),
         };
-        (self.loggers, self.captures) = (loggers, captures);
+        (entry.loggers, entry.captures) = (loggers, captures);
     }
 
     /// Counts a piece of the answer's body, and keeps it if a logger wants it.
     pub(crate) fn sent(&mut self, data: &[u8]) {
-        self.learnt.sent += data.len() as u64;
-        if let Some(body) = &mut self.bodies.response {
-            keep(body, data, self.loggers.response_body_max());
+        let entry = self.entry_mut();
+        entry.outcome.sent += data.len() as u64;
+        if let Some(body) = &mut entry.bodies.response {
+            keep(body, data, entry.loggers.response_body_max());
         }
     }
 
     /// Whether a logger wants the request's body, and how much of it.
     pub(crate) fn request_body_max(&self) -> usize {
-        self.loggers.request_body_max()
+        self.entry().loggers.request_body_max()
     }
 
-    fn outcome(&mut self) -> Outcome {
-        let core = Arc::clone(&self.core);
-        let learnt = &mut self.learnt;
-        let (refusal, detail) = match learnt.refusal.take() {
-            Some(refusal) => (Some(refusal.code), Some(Arc::from(&*refusal.detail))),
-            None => (None, None),
-        };
-        Outcome {
-            request_id: self.request_id,
-            node: core.shared.node.clone(),
-            revision: self.snapshot.revision,
-            started: self.started,
-            client: self.peer.client,
-            scheme: self.peer.scheme,
-            protocol: self.protocol,
-            method: Arc::clone(&learnt.method),
-            host: learnt.host.take(),
-            path: Arc::clone(&learnt.path),
-            query: learnt.query.take(),
-            user_agent: learnt.user_agent.take(),
-            route: learnt.route.as_ref().map(|route| route.id.clone()),
-            identity: learnt.identity.take(),
-            limits: std::mem::take(&mut learnt.limits),
-            attempt: learnt.attempt.take(),
-            forwarded_path: learnt.forwarded_path.take(),
-            status: learnt.status,
-            refusal,
-            detail,
-            ending: learnt.ending,
-            received: learnt.received,
-            sent: learnt.sent,
-            timing: Timing {
-                total: core.shared.clock.uptime().since(self.since),
-                queued: learnt.queued,
-                upstream: learnt.upstream,
-            },
-            trace: Some(Trace {
-                trace_id: self.trace.trace_id.get(),
-                span_id: self.trace.span_id.get(),
-                sampled: self.trace.sampled,
-            }),
-            client_retry: learnt.client_retry,
-        }
+    /// Notes what was read of the request's body.
+    pub(crate) fn received(&mut self, bytes: u64, kept: Option<Body>) {
+        let entry = self.entry_mut();
+        entry.outcome.received = bytes;
+        entry.bodies.request = kept;
+    }
+
+    /// Notes that the request is refused.
+    pub(crate) fn refused(&mut self, status: u16, refusal: &Refusal) {
+        let outcome = self.learnt();
+        outcome.status = status;
+        outcome.refusal = Some(refusal.code);
+        outcome.detail = Some(Arc::from(&*refusal.detail));
     }
 }
 
 impl Drop for Trip {
     fn drop(&mut self) {
-        let Some(seat) = self.seat.take() else { return };
-        let outcome = self.outcome();
-        self.core.shared.metrics.count(&outcome);
+        let Some((seat, mut entry)) = self.record.take() else { return };
+        let outcome = &mut entry.outcome;
+        outcome.route = self.route.as_ref().map(|route| route.id.clone());
+        outcome.timing.total = self.core.shared.clock.uptime().since(self.since);
+        self.core.counts.count(outcome);
         if self.trace.sampled
             && let Some(spans) = &self.core.shared.spans
         {
-            spans.finish(crate::core::span_of(&outcome, self.trace, self.parent));
+            spans.finish(crate::core::span_of(outcome, self.trace, self.parent));
         }
-        seat.record(Entry {
-            outcome,
-            loggers: std::mem::take(&mut self.loggers),
-            captures: std::mem::take(&mut self.captures),
-            bodies: std::mem::take(&mut self.bodies),
-        });
+        seat.record(entry);
     }
 }
 
-impl Learnt {
-    fn of(request: &Request<Incoming>) -> Self {
-        let (uri, headers) = (request.uri(), request.headers());
-        let text = |name: &str| header_text(headers, name).map(Arc::from);
-        let authority = uri.authority().map(|authority| Arc::from(authority.as_str()));
-        let retry = header_text(headers, "x-stainless-retry-count");
-        let query = uri.query().map(|query| {
-            let secrets = SecretNames::default();
-            let is_secret = |name: &str| secrets.hold_argument(name);
-            masked_arguments(query, &is_secret).map_or_else(|| Arc::from(query), Arc::from)
-        });
-        Self {
-            method: Arc::from(request.method().as_str()),
-            path: Arc::from(uri.path()),
-            query,
-            host: authority.or_else(|| text("host")),
-            user_agent: text("user-agent"),
-            client_retry: retry.and_then(|count| count.parse().ok()),
-            route: None,
-            identity: None,
-            limits: Vec::new(),
-            attempt: None,
-            forwarded_path: None,
-            refusal: None,
-            status: 0,
-            ending: Ending::ClientGone,
-            received: 0,
-            sent: 0,
-            queued: Duration::ZERO,
-            upstream: None,
-        }
+/// What the head alone says. Unless something else is noted, the client has gone.
+fn begun(core: &Core, peer: Peer, id: RequestId, request: &Request<Incoming>) -> Outcome {
+    let uri = request.uri();
+    let said = Said::of(request.headers());
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    let query = uri.query().map(|query| {
+        let names = SecretNames::default();
+        masked_arguments(query, &|name| names.hold_argument(name))
+            .map_or_else(|| Arc::from(query), Arc::from)
+    });
+    Outcome {
+        request_id: id,
+        node: core.node.clone(),
+        revision: Revision::default(),
+        started: core.shared.clock.now(),
+        client: peer.client,
+        scheme: peer.scheme,
+        protocol: head::protocol(request.version()),
+        method: name_of(request.method()),
+        host: authority.or(said.host).map(Arc::from),
+        path: Arc::from(uri.path()),
+        query,
+        user_agent: said.user_agent.map(Arc::from),
+        route: None,
+        identity: None,
+        limits: Vec::new(),
+        attempt: None,
+        forwarded_path: None,
+        status: 0,
+        refusal: None,
+        detail: None,
+        ending: Ending::ClientGone,
+        received: 0,
+        sent: 0,
+        timing: Timing::default(),
+        trace: None,
+        client_retry: said.retry.and_then(|count| count.parse().ok()),
     }
+}
+
+/// The header fields that a record quotes.
+#[derive(Default)]
+struct Said<'a> {
+    host: Option<&'a str>,
+    user_agent: Option<&'a str>,
+    retry: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    /// Walks the few fields once, which is cheaper than a search for each.
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            let place = if name == HOST {
+                &mut said.host
+            } else if name == USER_AGENT {
+                &mut said.user_agent
+            } else if name == RETRY_COUNT {
+                &mut said.retry
+            } else {
+                continue;
+            };
+            if place.is_none() {
+                *place = value.to_str().ok();
+            }
+        }
+        said
+    }
+}
+
+/// The method's name; the usual ones cost nothing.
+fn name_of(method: &Method) -> Cow<'static, str> {
+    let usual = match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => return Cow::Owned(method.as_str().to_owned()),
+    };
+    Cow::Borrowed(usual)
 }
 
 /// Keeps a piece of a body for a logger, up to its bound.
@@ -265,6 +299,5 @@ pub(crate) fn keep(body: &mut Body, data: &[u8], max: usize) {
     body.bytes.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
 }
 
-fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
+/// The official SDKs' count of tries.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");

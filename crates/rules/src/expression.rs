@@ -39,6 +39,13 @@ impl Expression {
         compile::compile(json).map(Self)
     }
 
+    /// Holds when one of these does; none of none does.
+    #[must_use]
+    pub fn any(expressions: Vec<Self>) -> Self {
+        let nodes = expressions.into_iter().map(|Self(node)| node).collect();
+        Self(Node::Any { nodes, negated: false })
+    }
+
     /// Whether the condition holds for a request. A variable without a value fails every test,
     /// so it holds under `~=` and `!`.
     #[must_use]
@@ -292,6 +299,17 @@ mod tests {
         check(json!(["!OR", no, no]), true);
         check(json!(["!OR", no, yes]), false);
         check(json!([yes, ["OR", no, ["!AND", [yes, no], yes]]]), true);
+    }
+
+    #[test]
+    fn one_of_several_is_enough_and_one_of_none_is_not() {
+        let sample = Sample::new("/?a=1");
+        let holds = |conditions: &[&str]| {
+            let compile = |value| Expression::compile(&json!([["arg_a", "==", value]])).unwrap();
+            Expression::any(conditions.iter().map(compile).collect()).holds(&sample.facts())
+        };
+        assert!(holds(&["1"]) && holds(&["2", "1"]));
+        assert!(!holds(&["2"]) && !holds(&[]));
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Agents and how they prove who they are.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use model::{AgentId, CredentialId, OrganisationId, RunId, TeamId, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::plugin::{JwtAuth, Plugins, Sources};
+use crate::field::{arguments, cookies};
+use crate::plugin::{JwtAuth, Layer, Sources};
+use crate::shards::Shards;
 
 pub use key::{Algorithm, KeyFault, VerifyingKey};
 
@@ -24,7 +25,7 @@ pub struct Agent {
     pub team: Option<TeamId>,
     pub organisation: OrganisationId,
     /// The agent's own plugins over its team's.
-    pub plugins: Plugins,
+    pub plugins: Layer,
     /// `labels.custom_id`, for upstreams of our own.
     pub custom_id: Option<Arc<str>>,
 }
@@ -50,16 +51,17 @@ pub struct KeyCredential {
 /// A keyed digest of an API key (HMAC-SHA-256 under the cluster's key): all that is stored of it.
 pub type KeyDigest = [u8; 32];
 
-/// Every agent, by what proves it.
-#[derive(Debug, Default)]
+/// Every agent, by what proves it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
 pub struct Agents {
-    /// Changes whenever an agent, a team or a credential does: what was proven under another
-    /// version must be proven again.
+    /// Changes whenever anything does that an identity is made of: an agent, a team, a credential,
+    /// a secret or where secrets are looked for. What was proven under another version must be
+    /// proven again.
     pub version: u64,
-    pub by_id: HashMap<AgentId, Arc<Agent>>,
+    pub by_id: Shards<AgentId, Arc<Agent>>,
     /// By the token's key claim.
-    pub by_jwt_key: HashMap<Arc<str>, Arc<JwtCredential>>,
-    pub by_api_key: HashMap<KeyDigest, KeyCredential>,
+    pub by_jwt_key: Shards<Arc<str>, Arc<JwtCredential>>,
+    pub by_api_key: Shards<KeyDigest, KeyCredential>,
     /// The key of [`KeyDigest`]; `None` while there is no API key to look for.
     pub digester: Option<hmac::Key>,
 }
@@ -71,6 +73,8 @@ pub struct Proven {
     pub credential: Option<CredentialId>,
     /// The token's `run` claim.
     pub run: Option<RunId>,
+    /// Nothing proved it: requests without a credential act as this agent here.
+    pub is_anonymous: bool,
     /// The first moment at which the proof holds no longer; the end of time without an `exp`.
     pub until: Timestamp,
 }
@@ -132,6 +136,7 @@ impl Agents {
         }
         let until = lifetime(&parts.claims, rule, credential.grace, now)?;
         Ok(Proven {
+            is_anonymous: false,
             agent: Arc::clone(&credential.agent),
             credential: credential.credential.clone(),
             run: parts.claims.get("run").and_then(Value::as_str).and_then(run_id),
@@ -149,6 +154,7 @@ impl Agents {
         let digest = KeyDigest::try_from(digest.as_ref()).map_err(|_| Denial::UnknownApiKey)?;
         let found = self.by_api_key.get(&digest).ok_or(Denial::UnknownApiKey)?;
         Ok(Proven {
+            is_anonymous: false,
             agent: Arc::clone(&found.agent),
             credential: found.credential.clone(),
             run: None,
@@ -178,17 +184,11 @@ impl Sources {
         if let Some(value) = headers.get(&self.header) {
             return value.to_str().ok().map(|text| Cow::Borrowed(without_scheme(text)));
         }
-        let in_query = query.and_then(|query| crate::field::argument(query, &self.query));
+        let in_query = query.and_then(|query| arguments(query, &self.query).next());
         if let Some(value) = in_query {
             return Some(Cow::Borrowed(value));
         }
-        let cookie = self.cookie.as_ref()?;
-        headers
-            .get_all(header::COOKIE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .find_map(|value| crate::field::cookie(value, cookie))
-            .map(Cow::Borrowed)
+        cookies(headers, self.cookie.as_ref()?).next().map(Cow::Borrowed)
     }
 }
 

@@ -14,6 +14,7 @@ pub mod plugin;
 pub mod record;
 pub mod rewrite;
 pub mod route;
+pub mod shards;
 mod snapshot;
 pub mod target;
 pub mod upstream;

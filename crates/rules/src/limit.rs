@@ -64,9 +64,12 @@ impl Selector {
 }
 
 /// The limits of a document, filed under their narrowest selector, so that a request looks only
-/// at those that can bind it.
+/// at those that can bind it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct LimitIndex(Arc<Index>);
+
 #[derive(Debug, Default)]
-pub struct LimitIndex {
+struct Index {
     everywhere: Vec<Arc<Limit>>,
     by_agent: HashMap<AgentId, Vec<Arc<Limit>>>,
     by_route: HashMap<RouteId, Vec<Arc<Limit>>>,
@@ -78,7 +81,7 @@ impl LimitIndex {
     /// Files every limit once for each name in its narrowest selector.
     #[must_use]
     pub fn build(limits: Vec<Arc<Limit>>) -> Self {
-        let mut index = Self { count: limits.len(), ..Self::default() };
+        let mut index = Index { count: limits.len(), ..Index::default() };
         for limit in limits {
             let Selector { routes, agents, teams, methods: _ } = &limit.selector;
             if !agents.is_empty() {
@@ -91,19 +94,19 @@ impl LimitIndex {
                 index.everywhere.push(limit);
             }
         }
-        index
+        Self(Arc::new(index))
     }
 
     /// How many limits there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.count
+    pub fn len(&self) -> usize {
+        self.0.count
     }
 
     /// Whether there are none.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
+    pub fn is_empty(&self) -> bool {
+        self.0.count == 0
     }
 
     /// The limits that bind a request.
@@ -113,11 +116,12 @@ impl LimitIndex {
         identity: Option<&'a Identity>,
         method: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Limit>> {
-        let by_agent = identity.and_then(|identity| self.by_agent.get(&identity.agent));
+        let index = &*self.0;
+        let by_agent = identity.and_then(|identity| index.by_agent.get(&identity.agent));
         let team = identity.and_then(|identity| identity.team.as_ref());
-        let by_team = team.and_then(|team| self.by_team.get(team));
-        let by_route = self.by_route.get(route);
-        [Some(&self.everywhere), by_agent, by_route, by_team]
+        let by_team = team.and_then(|team| index.by_team.get(team));
+        let by_route = index.by_route.get(route);
+        [Some(&index.everywhere), by_agent, by_route, by_team]
             .into_iter()
             .flatten()
             .flatten()

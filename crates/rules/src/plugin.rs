@@ -1,7 +1,8 @@
 //! What a route, a team or an agent adds to a request's path: one typed field a plugin.
 //!
 //! There is no plugin engine and no order: the pipeline asks each field at the stage it belongs
-//! to. Whole plugins replace each other: agent over team over route.
+//! to. Whole plugins replace each other, and a plugin that is switched off is one of them: agent
+//! over team over route.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::record::{FileLogger, Syslog};
 use crate::rewrite::Rewrite;
 use crate::variable::{Template, Variable};
 
-/// The plugins of one place. `None` leaves the decision to the place below.
+/// The plugins that apply to a request: a route's own, or those with the agent's over them.
 #[derive(Clone, Debug, Default)]
 pub struct Plugins {
     pub limit_req: Option<Arc<Plugin<LimitReq>>>,
@@ -25,26 +26,110 @@ pub struct Plugins {
     pub file_logger: Option<Arc<Plugin<FileLogger>>>,
 }
 
-impl Plugins {
-    /// These plugins, and `below`'s where these have none.
+/// What an agent or its team says of the plugins of every route it uses.
+///
+/// Who must prove what is the route's word alone: an auth plugin can neither be replaced nor be
+/// switched off here, because there is none.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    pub limit_req: Slot<LimitReq>,
+    pub proxy_rewrite: Slot<Rewrite>,
+    pub request_id: Slot<RequestIdHeader>,
+    pub syslog: Slot<Syslog>,
+    pub file_logger: Slot<FileLogger>,
+}
+
+/// What a place says of one plugin.
+#[derive(Debug)]
+pub enum Slot<T> {
+    /// Nothing: the place below decides.
+    Open,
+    /// The plugin does nothing (`_meta.disable`), whatever stands below.
+    Off,
+    /// This rule, instead of the one below.
+    Rule(Arc<Plugin<T>>),
+}
+
+impl Layer {
+    /// Whether it says nothing.
     #[must_use]
-    pub fn over(&self, below: &Self) -> Self {
-        let Self { limit_req, jwt_auth, key_auth, proxy_rewrite, request_id, syslog, file_logger } =
-            self;
+    pub const fn is_empty(&self) -> bool {
+        let Self { limit_req, proxy_rewrite, request_id, syslog, file_logger } = self;
+        limit_req.is_open()
+            && proxy_rewrite.is_open()
+            && request_id.is_open()
+            && syslog.is_open()
+            && file_logger.is_open()
+    }
+
+    /// This layer, and `below` where it says nothing: agent over team.
+    #[must_use]
+    pub fn or(&self, below: &Self) -> Self {
+        let Self { limit_req, proxy_rewrite, request_id, syslog, file_logger } = self;
         Self {
-            limit_req: first(limit_req, &below.limit_req),
-            jwt_auth: first(jwt_auth, &below.jwt_auth),
-            key_auth: first(key_auth, &below.key_auth),
-            proxy_rewrite: first(proxy_rewrite, &below.proxy_rewrite),
-            request_id: first(request_id, &below.request_id),
-            syslog: first(syslog, &below.syslog),
-            file_logger: first(file_logger, &below.file_logger),
+            limit_req: limit_req.or(&below.limit_req),
+            proxy_rewrite: proxy_rewrite.or(&below.proxy_rewrite),
+            request_id: request_id.or(&below.request_id),
+            syslog: syslog.or(&below.syslog),
+            file_logger: file_logger.or(&below.file_logger),
+        }
+    }
+
+    /// What applies to a request of a route with these plugins.
+    #[must_use]
+    pub fn over(&self, route: &Plugins) -> Plugins {
+        let Self { limit_req, proxy_rewrite, request_id, syslog, file_logger } = self;
+        Plugins {
+            limit_req: limit_req.over(route.limit_req.as_ref()),
+            jwt_auth: route.jwt_auth.clone(),
+            key_auth: route.key_auth.clone(),
+            proxy_rewrite: proxy_rewrite.over(route.proxy_rewrite.as_ref()),
+            request_id: request_id.over(route.request_id.as_ref()),
+            syslog: syslog.over(route.syslog.as_ref()),
+            file_logger: file_logger.over(route.file_logger.as_ref()),
         }
     }
 }
 
-fn first<T>(above: &Option<Arc<T>>, below: &Option<Arc<T>>) -> Option<Arc<T>> {
-    above.as_ref().or(below.as_ref()).map(Arc::clone)
+impl<T> Slot<T> {
+    const fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    /// This slot, or `below` where it is open.
+    #[must_use]
+    pub fn or(&self, below: &Self) -> Self {
+        match self {
+            Self::Open => below.clone(),
+            Self::Off | Self::Rule(_) => self.clone(),
+        }
+    }
+
+    /// The rule that counts over the one below.
+    #[must_use]
+    pub fn over(&self, below: Option<&Arc<Plugin<T>>>) -> Option<Arc<Plugin<T>>> {
+        match self {
+            Self::Open => below.map(Arc::clone),
+            Self::Off => None,
+            Self::Rule(rule) => Some(Arc::clone(rule)),
+        }
+    }
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self::Open
+    }
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Open => Self::Open,
+            Self::Off => Self::Off,
+            Self::Rule(rule) => Self::Rule(Arc::clone(rule)),
+        }
+    }
 }
 
 /// A plugin's rule with what `_meta` says of it.
@@ -166,3 +251,44 @@ pub enum RequestIdAlgorithm {
 
 /// A header name with its value, ready to send.
 pub type HeaderField = (HeaderName, HeaderValue);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Plugin, Slot};
+
+    /// The rule that counts: `-` leaves it to the place below, `x` switches it off, any other
+    /// letter is a rule.
+    fn check(agent: char, team: char, route: char, expected: Option<char>) {
+        let plugin = |rule| {
+            let place = Arc::from("");
+            Arc::new(Plugin { place, filter: None, error_response: None, rule })
+        };
+        let slot = |letter| match letter {
+            '-' => Slot::Open,
+            'x' => Slot::Off,
+            rule => Slot::Rule(plugin(rule)),
+        };
+        let route = (route != '-').then(|| plugin(route));
+        let found = slot(agent).or(&slot(team)).over(route.as_ref());
+        assert_eq!(found.map(|plugin| plugin.rule), expected, "{agent} {team}");
+    }
+
+    #[test]
+    fn the_agent_s_word_counts_before_its_team_s_and_that_before_the_route_s() {
+        check('a', 't', 'r', Some('a'));
+        check('-', 't', 'r', Some('t'));
+        check('-', '-', 'r', Some('r'));
+        check('-', '-', '-', None);
+        check('a', '-', '-', Some('a'));
+    }
+
+    #[test]
+    fn a_plugin_that_is_switched_off_is_off_whatever_stands_below() {
+        check('x', 't', 'r', None);
+        check('-', 'x', 'r', None);
+        check('a', 'x', 'r', Some('a'));
+        check('x', '-', '-', None);
+    }
+}

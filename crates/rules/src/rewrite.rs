@@ -102,6 +102,12 @@ impl Rewrite {
         }
     }
 
+    /// Whether [`Rewrite::headers`] does anything.
+    #[must_use]
+    pub const fn changes_headers(&self) -> bool {
+        !(self.add.is_empty() && self.set.is_empty() && self.remove.is_empty())
+    }
+
     /// Changes the headers for the upstream: add, then set, then remove.
     ///
     /// # Errors

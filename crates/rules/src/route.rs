@@ -21,7 +21,7 @@ pub use method::Methods;
 pub use network::Network;
 
 /// A compiled route.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     pub id: RouteId,
     /// Its name for people; the id where it has none.

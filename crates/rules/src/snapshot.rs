@@ -5,6 +5,7 @@ use model::Revision;
 use crate::identity::Agents;
 use crate::limit::LimitIndex;
 use crate::route::RouteIndex;
+use crate::upstream::HostCredential;
 
 /// Everything a request is judged by, swapped whole.
 #[derive(Debug, Default)]
@@ -15,8 +16,18 @@ pub struct Snapshot {
     pub agents: Agents,
     /// The document's limits, in the order of their ids.
     pub limits: LimitIndex,
+    /// What this node keeps for hosts; a few, searched in turn.
+    pub credentials: Vec<HostCredential>,
     /// References to secrets that this node could not resolve, by the place that names them.
     pub unresolved: Vec<Unresolved>,
+}
+
+impl Snapshot {
+    /// What this node keeps for a host.
+    #[must_use]
+    pub fn credential_of(&self, host: &str, port: u16) -> Option<&HostCredential> {
+        self.credentials.iter().find(|bound| bound.port == port && *bound.host == *host)
+    }
 }
 
 /// A reference to a secret that this node could not resolve.

@@ -131,3 +131,13 @@ pub enum Credential {
     /// The reference is not resolved on this node: every request is refused.
     Unresolved { reference: Arc<str> },
 }
+
+/// A credential that belongs to a host. It is sent there by every upstream that names none of its
+/// own, but only over verified TLS and only for an agent whose identity is proven.
+#[derive(Clone, Debug)]
+pub struct HostCredential {
+    /// Lower case.
+    pub host: Arc<str>,
+    pub port: u16,
+    pub credential: Credential,
+}

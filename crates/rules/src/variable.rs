@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::COOKIE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::fact::Facts;
+use crate::field::{arguments, cookies};
 
 /// A variable, as nginx and APISIX name it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -303,24 +303,6 @@ fn ended(name: &str) -> Option<EndVariable> {
         "refusal_code" => EndVariable::RefusalCode,
         "trace_id" => EndVariable::TraceId,
         _ => return None,
-    })
-}
-
-/// The values of an argument of this name. One without `=` has an empty value.
-fn arguments<'a>(query: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
-    query.split('&').filter_map(move |pair| match pair.split_once('=') {
-        Some((key, value)) => (key == name).then_some(value),
-        None => (pair == name).then_some(""),
-    })
-}
-
-/// The values of a cookie of this name (RFC 6265 §4.2.1). HTTP/2 sends cookies in several fields
-/// (RFC 9113 §8.2.3).
-fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
-    let fields = headers.get_all(COOKIE).iter().filter_map(text);
-    fields.flat_map(|field| field.split(';')).filter_map(move |pair| {
-        let (key, value) = pair.trim_matches([' ', '\t']).split_once('=')?;
-        (key == name).then_some(value)
     })
 }
 

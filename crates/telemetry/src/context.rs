@@ -180,8 +180,9 @@ enum Root {
 }
 
 impl Sampler {
-    /// Records nothing, whatever the parent says: traces are off.
-    pub const OFF: Self = Self { root: Root::Never, parent_based: false };
+    /// Samples nothing by itself: traces are off. A caller's decision is kept, so that a gate
+    /// without a collector does not end the traces that pass through it.
+    pub const OFF: Self = Self { root: Root::Never, parent_based: true };
 
     /// Reads `OTEL_TRACES_SAMPLER` and its argument; `None` when the name is not known.
     ///
@@ -357,6 +358,16 @@ mod tests {
         let parent = parent.map(|sampled| context.child(SpanId(7), sampled));
         let decided = sampler.decide(parent.as_ref(), context.trace_id);
         assert_eq!(decided, expected, "{name} {argument:?} {parent:?}");
+    }
+
+    #[test]
+    fn while_traces_are_off_a_caller_still_decides() {
+        let context = TraceContext::parse(PARENT.as_bytes()).unwrap();
+        assert!(!Sampler::OFF.decide(None, context.trace_id));
+        for sampled in [false, true] {
+            let parent = context.child(SpanId(7), sampled);
+            assert_eq!(Sampler::OFF.decide(Some(&parent), context.trace_id), sampled);
+        }
     }
 
     #[test]

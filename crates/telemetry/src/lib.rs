@@ -84,7 +84,8 @@ pub fn build(options: &Options<'_>, output: log::Output) -> Result<(Dispatch, Te
 }
 
 impl Telemetry {
-    /// Decides at a request's head whether it is traced. While traces are off, none is.
+    /// Decides at a request's head whether it is traced. While traces are off, a caller's decision
+    /// is only passed on.
     #[must_use]
     pub const fn sampler(&self) -> context::Sampler {
         self.sampler

@@ -72,6 +72,7 @@ fn start_node(demo: &Demo, upstream: &Upstream, admin_key: &str) -> Result<Child
     let mut command = Command::new(program);
     let data = demo.data.join("node");
     command.args(["run", "--announce", "--data"]).arg(&data);
+    command.args(["--credential", &format!("{API_HOST}=$env://{TOKEN_VARIABLE}")]);
     if demo.ports == Ports::Auto {
         let any = "127.0.0.1:0";
         command.args(["--http", any, "--admin", any, "--metrics", any]);
@@ -157,7 +158,7 @@ async fn announcement(demo: &Demo, child: &mut Child) -> Result<Value> {
     }
 }
 
-/// The article's route as printed, with the one thing it leaves out: where the real credential is.
+/// The article's route as printed. The real credential belongs to the API's host, on the node.
 fn article_route() -> Value {
     json!({
         "uri": "/ai-cloudflare/*",
@@ -167,7 +168,6 @@ fn article_route() -> Value {
             "type": "roundrobin",
             "nodes": { "api.cloudflare.com:443": 1 },
             "scheme": "https",
-            "credential": format!("$env://{TOKEN_VARIABLE}"),
         },
         "plugins": {
             "limit-req": {

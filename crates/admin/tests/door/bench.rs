@@ -44,6 +44,7 @@ pub(crate) async fn bench() -> Bench {
         entropy: Arc::new(SystemEntropy),
         environment: Arc::new(|_| None),
         vault_tls: Arc::new(tls),
+        credentials: Vec::new(),
     };
     let (handle, task) = cluster::open(options).await.unwrap();
     let mut keys = KeyRing::default();

@@ -130,7 +130,13 @@ async fn check_refused(table: &[(&str, &str, &str, u16, &str)]) {
 
 #[tokio::test]
 async fn what_is_not_served_is_told_so() {
+    let schema = "schemas are not served; to have a document judged, POST it to \
+                  /apisix/admin/schema/validate/{resource}";
     check_refused(&[
+        ("GET", "/apisix/admin/schema/routes", "", 404, schema),
+        ("GET", "/apisix/admin/schema/plugins/limit-req?schema_type=consumer", "", 404, schema),
+        ("GET", "/admin/schema", "", 404, schema),
+        ("POST", "/admin/schema/validate", "{}", 404, schema),
         ("GET", "/admin/x", "", 404, "Unsupported resource type: x"),
         ("GET", "/apisix/admin/services/1", "", 404, "Unsupported resource type: services"),
         ("GET", "/admin/status/x", "", 404, "Unsupported resource type: status"),
@@ -166,9 +172,15 @@ async fn an_argument_that_is_not_understood_is_refused() {
     let known = "invalid argument dry_run: should be true or false";
     let typo = "unknown argument dry-run: write dry_run";
     let number = "invalid argument ttl: should be a number";
+    let ends = "invalid argument ttl: nothing disappears by itself here; write the resource \
+                without it, and delete it when its time is over";
     check_refused(&[
         ("PUT", "/admin/routes/1?ttl=x", ROUTE, 400, number),
-        ("PUT", "/admin/routes/1?ttl=5", ROUTE, 400, "invalid argument ttl: it is not served"),
+        ("PUT", "/admin/routes/1?ttl=5", ROUTE, 400, ends),
+        ("POST", "/apisix/admin/routes?ttl=0.5", ROUTE, 400, ends),
+        ("PATCH", "/admin/routes/1?ttl=5", "{}", 400, ends),
+        ("PATCH", "/admin/routes/1/uri?ttl=5", "\"/b\"", 400, ends),
+        ("POST", "/admin/apply?ttl=5", "{}", 400, ends),
         ("PUT", "/admin/routes/1?dry_run=yes", ROUTE, 400, known),
         ("PUT", "/admin/routes/1?dry-run=true", ROUTE, 400, typo),
     ])

@@ -8,7 +8,7 @@ use model::{Code, Protocol, RequestId, Scheme};
 use proptest::prelude::*;
 use rules::expression::Expression;
 use rules::fact::Facts;
-use rules::plugin::Plugins;
+use rules::plugin::{Plugins, Sources};
 use rules::record::BodyCapture;
 use rules::target::Target;
 use serde_json::{Value, json};
@@ -51,13 +51,15 @@ fn written(shape: &RecordShape, change: impl FnOnce(&mut Entry)) -> (Value, Stri
         file_logger: to_file(Path::new("/x"), shape.clone()).file.map(|logger| logger.plugin),
         ..Plugins::default()
     };
-    let secrets = SecretNames {
-        headers: vec![HeaderName::from_static("x-token")],
-        queries: vec![Arc::from("t")],
-        cookies: Vec::new(),
+    let sources = Sources {
+        header: HeaderName::from_static("x-token"),
+        query: Arc::from("t"),
+        cookie: None,
+        hide: false,
     };
+    let secrets = SecretNames { sources: [Some(&sources), None] };
     let loggers = Loggers::choose(&plugins, &facts);
-    let captures = Captures::take(&loggers, &facts, &secrets);
+    let captures = Captures::take(&loggers, &facts, secrets);
     let mut entry = Entry { outcome: outcome(1), loggers, captures, bodies: Bodies::default() };
     change(&mut entry);
     let debug = format!("{entry:?}");

@@ -67,7 +67,7 @@ async fn a_drain_waits_for_the_seats_that_are_taken() {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(running.drain());
     until("the door to be closed", || recorder.seat().is_none()).await;
-    seat.record(entry(1, &Loggers::default()));
+    seat.record(Box::new(entry(1, &Loggers::default())));
     let directory = tasks.join_next().await.unwrap().unwrap();
     assert_eq!(numbers(&lines(directory.path())), [1]);
 }
@@ -91,7 +91,7 @@ async fn a_full_disk_refuses_seats_and_loses_and_tears_nothing() {
     let mut recorded = 0;
     until("the seats to run out", || {
         if let Some(seat) = running.recorder.seat() {
-            seat.record(entry(recorded, &Loggers::default()));
+            seat.record(Box::new(entry(recorded, &Loggers::default())));
             recorded += 1;
         }
         let is_failing = running.metrics.errors.get_or_create(&AUDIT).get() > 0;
@@ -125,7 +125,7 @@ async fn a_file_that_was_moved_away_is_begun_anew() {
 #[tokio::test]
 async fn the_recorder_ends_with_the_last_who_could_record() {
     let Running { directory, recorder, handle, metrics: _ } = Running::start();
-    recorder.seat().unwrap().record(entry(1, &Loggers::default()));
+    recorder.seat().unwrap().record(Box::new(entry(1, &Loggers::default())));
     drop((recorder, handle));
     let roots = Arc::new(rustls::RootCertStore::empty());
     let options = Options::new(directory.path().to_owned(), "", roots);
@@ -174,7 +174,7 @@ prop_compose! {
         made.client = address;
         made.scheme = if is_bare { Scheme::Http } else { Scheme::Https };
         made.protocol = if is_bare { Protocol::Http10 } else { Protocol::Http2 };
-        made.method = Arc::clone(&texts[1]);
+        made.method = texts[1].to_string().into();
         made.path = Arc::clone(&texts[2]);
         made.status = status;
         made.ending = if is_bare { Ending::ClientGone } else { Ending::Cut };

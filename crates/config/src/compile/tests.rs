@@ -78,8 +78,13 @@ fn token(claims: &Value, secret: &str) -> String {
 /// The route that takes a request.
 fn found(snapshot: &Snapshot, method: &str, target: &str) -> Option<RouteId> {
     let target = Target::parse(&target.parse::<Uri>().unwrap()).unwrap();
+    let headers = HeaderMap::new();
+    snapshot.routes.find(&facts(method, &target, &headers)).unwrap().map(|route| route.id.clone())
+}
+
+fn facts<'a>(method: &'a str, target: &'a Target, headers: &'a HeaderMap) -> Facts<'a> {
     let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
-    let facts = Facts {
+    Facts {
         request_id: RequestId(1),
         client,
         server: client,
@@ -88,12 +93,11 @@ fn found(snapshot: &Snapshot, method: &str, target: &str) -> Option<RouteId> {
         method,
         host: "127.0.0.1",
         host_header: "127.0.0.1:9080",
-        target: &target,
-        headers: &HeaderMap::new(),
+        target,
+        headers,
         route: None,
         identity: None,
-    };
-    snapshot.routes.find(&facts).unwrap().map(|route| route.id.clone())
+    }
 }
 
 #[test]
@@ -136,7 +140,7 @@ fn an_agent_s_token_proves_it_and_another_secret_s_does_not() {
         ("teams/dns", json!({"organisation": "acme"})),
         ("agents/bot", {
             let mut bot = agent();
-            bot["group_id"] = json!("dns");
+            bot["team"] = json!("dns");
             bot
         }),
     ];
@@ -285,6 +289,100 @@ fn a_disabled_plugin_and_a_disabled_route_are_not_there() {
     assert!(snapshot.routes.get(&RouteId::new("2")).is_none());
 }
 
+/// Which of the route's plugins apply to the agent's requests.
+#[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
+fn check_layers(agent: Value, team: Value, expected: &[&str]) {
+    let rule = json!({"rate": 1, "burst": 0, "key": "uri"});
+    let plugins = json!({
+        "limit-req": rule, "request-id": {}, "proxy-rewrite": {"uri": "/"}, "key-auth": {},
+        "jwt-auth": {}, "syslog": {"host": "a", "port": 1}, "file-logger": {"path": "a"},
+    });
+    let resources = [
+        ("routes/1", json!({"uri": "/a", "plugins": plugins})),
+        ("teams/t", json!({"plugins": team})),
+        ("agents/a", json!({"group_id": "t", "plugins": agent})),
+    ];
+    let snapshot = compiled(&state(&resources));
+    let route = &snapshot.routes.get(&RouteId::new("1")).unwrap().plugins;
+    let found = snapshot.agents.by_id.get(&AgentId::new("a")).unwrap().plugins.over(route);
+    let names = [
+        ("limit-req", found.limit_req.map(|plugin| plugin.place.to_string())),
+        ("jwt-auth", found.jwt_auth.map(|plugin| plugin.place.to_string())),
+        ("key-auth", found.key_auth.map(|plugin| plugin.place.to_string())),
+        ("proxy-rewrite", found.proxy_rewrite.map(|plugin| plugin.place.to_string())),
+        ("request-id", found.request_id.map(|plugin| plugin.place.to_string())),
+        ("syslog", found.syslog.map(|plugin| plugin.place.to_string())),
+        ("file-logger", found.file_logger.map(|plugin| plugin.place.to_string())),
+    ];
+    let on = names.iter().filter_map(|(name, place)| {
+        let place = place.as_deref()?;
+        Some(if place == "routes/1" { (*name).to_owned() } else { format!("{name} of {place}") })
+    });
+    assert_eq!(on.collect::<Vec<String>>(), expected);
+}
+
+#[test]
+fn what_an_agent_or_its_team_switches_off_is_off_for_the_agent() {
+    let off = json!({"_meta": {"disable": true}});
+    let (jwt, key) = ("jwt-auth", "key-auth");
+    let all = ["limit-req", jwt, key, "proxy-rewrite", "request-id", "syslog", "file-logger"];
+    check_layers(json!({}), json!({}), &all);
+    let most = [jwt, key, "proxy-rewrite", "request-id", "syslog", "file-logger"];
+    check_layers(json!({"limit-req": off}), json!({}), &most);
+    check_layers(json!({}), json!({"limit-req": off}), &most);
+    let own = json!({"limit-req": {"rate": 2, "burst": 0, "key": "uri"}});
+    check_layers(json!({"limit-req": off}), own.clone(), &most);
+    let kept = ["limit-req of consumers/a", jwt, key, "proxy-rewrite", "request-id", "syslog"];
+    check_layers(own, json!({"limit-req": off, "file-logger": off}), &kept);
+}
+
+#[test]
+fn who_must_prove_what_is_the_route_s_word_alone() {
+    let off = json!({"_meta": {"disable": true}});
+    let everything = json!({
+        "limit-req": off, "jwt-auth": off, "key-auth": off, "proxy-rewrite": off, "request-id": off,
+        "syslog": off, "file-logger": off,
+    });
+    check_layers(everything, json!({}), &["jwt-auth", "key-auth"]);
+}
+
+#[test]
+fn a_proof_that_is_switched_off_proves_nothing_and_misses_no_secret() {
+    let off = |key: &str| json!({"key": key, "_meta": {"disable": true}});
+    let resources = [
+        ("consumers/a", json!({"plugins": {"key-auth": off("k1")}})),
+        ("consumers/b", json!({"plugins": {"key-auth": off("$env://Y")}})),
+    ];
+    let snapshot = compiled(&state(&resources));
+    assert!(snapshot.agents.verify_key("k1").is_err());
+    assert_eq!(snapshot.agents.by_id.len(), 2);
+    assert_eq!(snapshot.unresolved, []);
+}
+
+/// Whether a `file-logger` with this `match` writes a request of this target.
+#[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
+fn check_match(lists: Value, target: &str, expected: bool) {
+    let plugins = json!({"file-logger": {"path": "a", "match": lists}});
+    let snapshot = compiled(&state(&[("routes/1", json!({"uri": "/", "plugins": plugins}))]));
+    let plugins = &snapshot.routes.get(&RouteId::new("1")).unwrap().plugins;
+    let only = plugins.file_logger.as_ref().unwrap().rule.only.as_ref().unwrap();
+    let target = Target::parse(&target.parse::<Uri>().unwrap()).unwrap();
+    assert_eq!(only.holds(&facts("GET", &target, &HeaderMap::new())), expected, "{lists}");
+}
+
+#[test]
+fn a_logger_writes_what_one_list_of_its_match_holds_for() {
+    let is = |name: &str, value: &str| json!([name, "==", value]);
+    let lists = json!([[is("arg_a", "1"), is("arg_b", "1")], [is("arg_c", "1")]]);
+    check_match(lists.clone(), "/?a=1&b=1", true);
+    check_match(lists.clone(), "/?c=1", true);
+    check_match(lists.clone(), "/?a=1", false);
+    check_match(lists, "/", false);
+    check_match(json!([is("arg_a", "1")]), "/?a=1", true);
+    check_match(json!([]), "/", false);
+    check_match(json!([[]]), "/", true);
+}
+
 #[test]
 fn a_limit_without_a_burst_holds_what_one_interval_refills() {
     let burst = |limit: Value| {
@@ -294,8 +392,21 @@ fn a_limit_without_a_burst_holds_what_one_interval_refills() {
         binding.next().unwrap().bucket.burst()
     };
     assert_eq!(burst(json!({"per": "address", "rate": 1200, "interval": "5m"})), Tokens(1200));
+    assert_eq!(burst(json!({"per": "address", "rate": 1200, "interval": 300})), Tokens(1200));
     assert_eq!(burst(json!({"per": "address", "rate": "0.1"})), Tokens(1));
     assert_eq!(burst(json!({"per": "address", "rate": 5, "burst": 2})), Tokens(2));
+}
+
+#[test]
+fn an_interval_in_seconds_is_the_same_as_with_its_unit() {
+    let bucket = |interval: Value| {
+        let limit = json!({"per": "address", "rate": 7, "interval": interval});
+        let snapshot = compiled(&state(&[("limits/1", limit)]));
+        let route = RouteId::new("any");
+        snapshot.limits.binding(&route, None, "GET").next().unwrap().bucket
+    };
+    assert_eq!(bucket(json!(300)), bucket(json!("5m")));
+    assert_eq!(bucket(json!(0.25)), bucket(json!("250ms")));
 }
 
 #[test]

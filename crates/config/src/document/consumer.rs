@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use model::{AgentId, OrganisationId, TeamId};
-use rules::plugin::Plugins;
+use rules::plugin::Layer;
 use serde_json::Value;
 
 use super::{Link, head};
 use crate::key::{Key, Kind};
 use crate::plugin::{self, Proofs, Side};
-use crate::reader::{Reader, id, named};
+use crate::reader::{Object, Reader, id, named};
 
 /// An agent.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Document {
     pub(crate) organisation: Option<OrganisationId>,
     pub(crate) custom_id: Option<Arc<str>>,
     /// For its requests, over its team's and the route's.
-    pub(crate) plugins: Plugins,
+    pub(crate) plugins: Layer,
     /// What proves it, beside its credentials.
     pub(crate) proofs: Proofs,
     /// A rule of it needs a secret that is not open on this node.
@@ -31,12 +31,12 @@ pub(crate) struct Document {
 pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Document> {
     let mut object = reader.object(value)?;
     let (name, head) = head::read_named(&mut object);
-    let team = object.optional("group_id", id);
+    let team = team(&mut object);
     let organisation = object.optional("organisation", named);
-    if object.has("group_id") && object.has("organisation") {
+    if TEAM.iter().any(|name| object.has(name)) && object.has("organisation") {
         object.fault(
             "organisation",
-            "excludes `group_id`: an agent of a team belongs to the team's organisation",
+            "excludes a team: an agent of a team belongs to the team's organisation",
         );
     }
     let place = format!("consumers/{}", name.as_deref().unwrap_or_default());
@@ -49,16 +49,26 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Docu
         team: team.as_deref().map(TeamId::new),
         organisation: organisation.as_deref().map(OrganisationId::new),
         custom_id: head.custom_id.map(Arc::from),
-        plugins: plugins.plugins,
+        plugins: plugins.layer,
         proofs: plugins.proofs,
         is_closed: plugins.is_closed,
     })
 }
 
+/// Reads the team, under either name.
+fn team(object: &mut Object<'_, '_>) -> Option<String> {
+    let [theirs, ours] = TEAM.map(|name| object.optional(name, id));
+    if theirs.is_some() && ours.is_some() && theirs != ours {
+        object.fault("team", "is another team than `group_id`: they are two names of one thing");
+    }
+    ours.or(theirs)
+}
+
+/// The member that names the team: in APISIX's words and in ours.
+const TEAM: [&str; 2] = ["group_id", "team"];
+
 /// The team an agent names.
 pub(crate) fn links(value: &Value) -> Vec<Link> {
-    let team = head::link(value, "group_id");
-    team.map(|(path, id)| Link { path, key: Key::new(Kind::ConsumerGroup, id) })
-        .into_iter()
-        .collect()
+    let named = TEAM.iter().filter_map(|name| head::link(value, name));
+    named.map(|(path, id)| Link { path, key: Key::new(Kind::ConsumerGroup, id) }).collect()
 }

@@ -1,7 +1,7 @@
 //! Consumer groups, in our words teams.
 
 use model::OrganisationId;
-use rules::plugin::Plugins;
+use rules::plugin::Layer;
 use serde_json::Value;
 
 use super::head;
@@ -13,7 +13,7 @@ use crate::reader::{Reader, named};
 pub(crate) struct Document {
     pub(crate) organisation: OrganisationId,
     /// For the requests of its agents, over the route's.
-    pub(crate) plugins: Plugins,
+    pub(crate) plugins: Layer,
     /// A rule of it needs a secret that is not open on this node.
     pub(crate) is_closed: bool,
 }
@@ -33,7 +33,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Docu
     let gathered = plugins.unwrap_or_default();
     Some(Document {
         organisation: OrganisationId::new(organisation.as_deref().unwrap_or(ORGANISATION)),
-        plugins: gathered.plugins,
+        plugins: gathered.layer,
         is_closed: gathered.is_closed,
     })
 }

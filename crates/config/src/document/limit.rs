@@ -12,7 +12,7 @@ use super::{Link, head};
 use crate::key::{Key, Kind};
 use crate::pointer;
 use crate::reader::{
-    Object, Reader, boolean, choices, decimal, id, named, one_of, pattern, unique,
+    Object, Reader, boolean, choices, decimal, id, named, one_of, pattern, seconds, unique,
 };
 
 /// Reads a limit.
@@ -52,23 +52,27 @@ const ON_OUTAGE_REFUSED: &[(&str, &str)] = &[("share", "is not served yet")];
 /// Reads `rate` every `interval`, and `burst`. Without a burst the bucket holds what one interval
 /// refills, and at least one token.
 fn bucket(object: &mut Object<'_, '_>) -> Option<Bucket> {
-    let interval = object.optional("interval", pattern((2, 16), interval));
-    let every = if object.has("interval") { interval } else { Some(Duration::from_secs(1)) };
+    let interval = object.optional("interval", interval);
+    let every = if object.has("interval") { interval } else { Some(SECOND) };
     let rate = object.required("rate", |reader, value| {
         let text = decimal(true)(reader, value)?;
         // A fault in the interval is not one of the rate.
-        let rate = Rate::parse(&text, every.unwrap_or(Duration::from_secs(1)));
+        let rate = Rate::parse(&text, every.unwrap_or(SECOND));
         rate.map_err(|error| reader.fault(error.to_string())).ok().map(|rate| (text, rate))
     });
     let burst = object.optional("burst", |reader, value| {
         let text = decimal(true)(reader, value)?;
-        let (_, rate) = rate.as_ref()?;
-        let bucket = Bucket::new(*rate, &text, Tokens(0));
+        // Without a rate the burst itself is still judged.
+        let judged = rate.as_ref().map(|(_, rate)| *rate).or_else(|| Rate::parse("1", SECOND).ok());
+        let bucket = Bucket::new(judged?, &text, Tokens(0));
         let bucket = bucket.map_err(|error| reader.fault(error.to_string())).ok()?;
         if bucket.burst() < Tokens(1) {
-            reader.fault("expected at least 1: a smaller bucket admits nothing, ever");
+            reader.fault(format!(
+                "expected {text} to be at least 1: a smaller bucket admits nothing, ever"
+            ));
+            return None;
         }
-        Some(bucket)
+        rate.is_some().then_some(bucket)
     });
     if object.has("burst") {
         return burst;
@@ -86,15 +90,37 @@ fn bucket(object: &mut Object<'_, '_>) -> Option<Bucket> {
     }
 }
 
+/// The interval where none is given.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Reads a number of seconds, or a text such as `10s` and `5m`.
+fn interval<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Duration> {
+    if value.is_string() {
+        return pattern((1, 16), with_unit)(reader, value);
+    }
+    if !value.is_number() {
+        reader.expected("a number of seconds or a text such as `5m`", value);
+        return None;
+    }
+    let interval = seconds(false)(reader, value)?;
+    if interval < SHORTEST {
+        reader.fault(format!("expected {value} to be at least 0.001: a millisecond"));
+        return None;
+    }
+    Some(interval)
+}
+
 /// Reads `10s`, `5m`…
-fn interval(text: &str) -> Result<Duration, String> {
+fn with_unit(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = text.get(digits.len()..).unwrap_or_default();
     let found = UNITS.iter().find(|(name, _)| *name == unit);
     let amount = digits.parse::<u64>().ok().filter(|amount| *amount > 0);
     let (Some((_, millis)), Some(amount)) = (found, amount) else {
         let units = choices(UNITS.iter().map(|(name, _)| *name));
-        return Err(format!("expected a whole number from 1 with a unit: {units}"));
+        return Err(format!(
+            "expected a whole number from 1 with a unit: {units}; or seconds as a plain number"
+        ));
     };
     let whole = amount.checked_mul(*millis).map(Duration::from_millis);
     whole.filter(|time| *time <= LONGEST).ok_or_else(|| String::from("is longer than 366 days"))
@@ -104,6 +130,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 const UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
+const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 fn selector<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Selector> {

@@ -72,7 +72,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Docu
         upstream: upstream.map(Arc::<Upstream>::new),
         timeouts,
         websocket,
-        plugins: plugins.unwrap_or_default().plugins,
+        plugins: plugins.unwrap_or_default().of_route(),
         unresolved,
     };
     Some(Document { route, upstream_id, enabled: status })
@@ -192,7 +192,8 @@ pub(crate) fn links(value: &Value) -> Vec<Link> {
     let upstream = head::link(value, "upstream_id");
     let upstream = upstream.map(|(path, id)| Link { path, key: Key::new(Kind::Upstream, id) });
     let plugins = value.get("plugins").and_then(Value::as_object);
-    let anonymous = plugins.into_iter().flatten().filter_map(|(name, plugin)| {
+    let served = plugins.into_iter().flatten().filter(|(_, plugin)| !plugin::is_off(plugin));
+    let anonymous = served.filter_map(|(name, plugin)| {
         let agent = plugin.get("anonymous_consumer")?.as_str()?;
         let path = pointer::join("/plugins", name) + "/anonymous_consumer";
         Some(Link { path, key: Key::new(Kind::Consumer, agent) })

@@ -189,6 +189,28 @@ fn every_field_of_an_upstream_is_checked() {
 }
 
 #[test]
+fn a_node_stands_once_however_it_is_spelt() {
+    let check_nodes =
+        |nodes: Value, expected: &[&str]| check_upstream(json!({"nodes": nodes}), expected);
+    check_nodes(json!({"a:80": 1, "a:81": 1, "b": 1}), &[]);
+    let twice = "names the node a:80 a second time";
+    check_nodes(
+        json!({"a:80": 1, "A:80": 1, "a": 0}),
+        &[&format!("/nodes/A:80: {twice}"), &format!("/nodes/a: {twice}")],
+    );
+    check_nodes(
+        json!({"[::1]:80": 1, "::1": 1}),
+        &["/nodes/::1: names the node [::1]:80 a second"],
+    );
+    let node = |host: &str, port: u16, priority: i8| json!({"host": host, "port": port, "weight": 1, "priority": priority, "metadata": {"a": 1}});
+    check_nodes(json!([node("a", 80, 0), node("a", 81, 0), node("b", 80, 0)]), &[]);
+    check_nodes(
+        json!([node("a", 80, 0), {"host": "", "weight": 1}, node("A", 80, -1)]),
+        &["/nodes/1/host: is too short", &format!("/nodes/2: {twice}")],
+    );
+}
+
+#[test]
 fn limit_req_is_checked() {
     let full = json!({
         "rate": 0.5, "burst": 0, "key": "$consumer_name $remote_addr", "key_type": "var_combination",
@@ -268,6 +290,23 @@ fn proxy_rewrite_is_checked() {
 }
 
 #[test]
+fn a_pattern_of_a_rewrite_has_a_bound_in_size_and_depth() {
+    let check_pattern = |pattern: &str, expected: Option<&str>| {
+        let expected = expected.map(|why| {
+            format!("/plugins/proxy-rewrite/regex_uri/0: invalid regex_uri({pattern}, /): {why}")
+        });
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check_plugin("proxy-rewrite", json!({"regex_uri": [pattern, "/"]}), &expected);
+    };
+    let nested = |depth| format!("{}a{}", "(?:".repeat(depth), ")".repeat(depth));
+    check_pattern("^/a{1000}$", None);
+    check_pattern("(?:a{1000}){100}", Some("compiles to over 1048576 bytes"));
+    check_pattern("\\w{1000}", Some("compiles to over 1048576 bytes"));
+    check_pattern(&nested(64), None);
+    check_pattern(&nested(65), Some("error: exceed the maximum number of nested"));
+}
+
+#[test]
 fn the_other_plugins_are_checked() {
     check_plugin(
         "jwt-auth",
@@ -300,7 +339,7 @@ fn the_other_plugins_are_checked() {
         &[
             "/plugins/file-logger/log_format/a: unknown variable `$nothing`",
             "/plugins/file-logger/log_format/b/c: expected a string or an object",
-            "/plugins/file-logger/match: an expression must be an array",
+            "/plugins/file-logger/match: expected an array, got a number",
             "/plugins/file-logger/path: is required",
         ],
     );
@@ -318,6 +357,80 @@ fn the_other_plugins_are_checked() {
             "/plugins/key-auth/_meta/pre_function: is refused: code",
             "/plugins/key-auth/_meta/priority: is refused: plugins run in one order",
         ],
+    );
+}
+
+#[test]
+fn a_match_is_a_list_of_lists_of_conditions() {
+    let check_match = |value: Value, expected: &[&str]| {
+        check_plugin("file-logger", json!({"path": "a", "match": value}), expected);
+    };
+    let (one, other) = (json!(["arg_a", "==", "1"]), json!(["arg_b", "==", "2"]));
+    check_match(json!([[one, other], [one]]), &[]);
+    check_match(json!([["OR", one, other], []]), &[]);
+    check_match(json!([]), &[]);
+    check_match(json!([one]), &[]);
+    let bare = "is a condition where a list of conditions belongs";
+    let at = |index: u8| format!("/plugins/file-logger/match/{index}: {bare}");
+    check_match(json!([one, other]), &[&at(0), &at(1)]);
+    check_match(json!([[one], other]), &[&at(1)]);
+    check_match(
+        json!([[["nothing", "==", "1"]], 7]),
+        &[
+            "/plugins/file-logger/match/0/0/0: unknown variable `nothing`",
+            "/plugins/file-logger/match/1: an expression must be an array",
+        ],
+    );
+}
+
+#[test]
+fn a_plugin_that_is_switched_off_may_hold_anything() {
+    let off = json!({"disable": true});
+    for name in crate::plugin_names() {
+        check_plugin(name, json!({"_meta": off}), &[]);
+        let wrong = json!({
+            "_meta": {"disable": true, "priority": 1, "filter": 7}, "key": {"a": ["$env://A"]},
+            "rate": "x", "port": -1, "regex_uri": ["(", "$env://A"], "nonsense": "$nonsense",
+        });
+        check_plugin(name, wrong, &[]);
+    }
+    check_consumer(json!({"jwt-auth": {"_meta": off}, "key-auth": {"_meta": off, "x": 1}}), &[]);
+    check_kind(
+        Kind::Credential,
+        "alice/one",
+        json!({"plugins": {"key-auth": {"_meta": off}}}),
+        &[],
+    );
+}
+
+#[test]
+fn only_true_switches_a_plugin_off() {
+    for value in [json!(false), json!("true"), json!(1), json!(null)] {
+        let plugin = json!({"host": "a", "_meta": {"disable": value}});
+        let faults =
+            check(Kind::Route, Some("1"), &json!({"uri": "/a", "plugins": {"syslog": plugin}}));
+        assert!(faults.iter().any(|fault| fault.path == "/plugins/syslog/port"), "{faults:?}");
+    }
+    check_plugin(
+        "syslog",
+        json!({"_meta": {"disabled": true}}),
+        &[
+            "/plugins/syslog/_meta/disabled: unknown field `disabled`; did you mean `disable`?",
+            "/plugins/syslog/host: is required",
+            "/plugins/syslog/port: is required",
+        ],
+    );
+}
+
+#[test]
+fn where_a_plugin_may_not_stand_it_may_not_stand_switched_off() {
+    let off = json!({"_meta": {"disable": true}});
+    check_plugin("limit-count", off.clone(), &["/plugins/limit-count: the plugin `limit-count`"]);
+    check_kind(
+        Kind::ConsumerGroup,
+        "dns",
+        json!({"plugins": {"jwt-auth": off}}),
+        &["/plugins/jwt-auth: has no effect in a team"],
     );
 }
 
@@ -368,6 +481,21 @@ fn what_proves_an_agent_is_checked() {
 }
 
 #[test]
+fn a_team_has_two_names_and_an_agent_one_team() {
+    let check_agent = |value, expected: &[&str]| check_kind(Kind::Consumer, "bob", value, expected);
+    check_agent(json!({"team": "dns"}), &[]);
+    check_agent(json!({"group_id": "dns"}), &[]);
+    check_agent(json!({"group_id": "dns", "team": "dns"}), &[]);
+    check_agent(json!({"group_id": 7, "team": "7"}), &[]);
+    let other = "/team: is another team than `group_id`";
+    check_agent(json!({"group_id": "dns", "team": "web"}), &[other]);
+    check_agent(json!({"group_id": "dns", "team": "a b"}), &["/team: may hold only letters"]);
+    let excluded = "/organisation: excludes a team";
+    check_agent(json!({"team": "dns", "organisation": "acme"}), &[excluded]);
+    check_agent(json!({"group_id": "dns", "organisation": "acme"}), &[excluded]);
+}
+
+#[test]
 fn a_limit_is_checked() {
     let full = json!({
         "per": "agent", "match": {"routes": ["1"], "agents": ["a"], "teams": [7], "methods": ["GET"]},
@@ -380,7 +508,8 @@ fn a_limit_is_checked() {
         json!({"per": "user", "rate": "x", "burst": 0.5, "interval": "5", "on_outage": "share",
                "match": {"agents": [], "methods": ["get"], "team": ["x"]}}),
         &[
-            "/interval: is too short",
+            "/burst: expected 0.5 to be at least 1: a smaller bucket admits nothing",
+            "/interval: expected a whole number from 1 with a unit: `ms`, `s`, `m`, `h` or `d`; or",
             "/match/agents: expected at least 1 items",
             "/match/methods/0: expected `GET`",
             "/match/team: unknown field `team`; did you mean `teams`?",
@@ -389,13 +518,46 @@ fn a_limit_is_checked() {
             "/rate: is not a decimal number of tokens",
         ],
     );
-    check_kind(
-        Kind::Limit,
-        "1",
-        json!({"per": "run", "rate": 1, "burst": 0.5}),
-        &["/burst: expected"],
-    );
     check_kind(Kind::Limit, "1", json!({"per": "run", "rate": 1e300}), &["/rate: is too large"]);
+}
+
+/// A limit of one token with these further members.
+#[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
+fn check_limit(members: Value, expected: &[&str]) {
+    let mut value = json!({"per": "run", "rate": 1});
+    for (name, member) in members.as_object().unwrap() {
+        value[name] = member.clone();
+    }
+    check_kind(Kind::Limit, "1", value, expected);
+}
+
+#[test]
+fn an_interval_is_a_number_of_seconds_or_a_text_with_a_unit() {
+    for interval in
+        [json!(300), json!(0.5), json!(0.001), json!(31_622_400), json!("5m"), json!("1ms")]
+    {
+        check_limit(json!({"interval": interval}), &[]);
+    }
+    check_limit(json!({"interval": 0}), &["/interval: expected 0 to be greater than 0"]);
+    check_limit(json!({"interval": -1}), &["/interval: expected -1 to be at least 0"]);
+    check_limit(json!({"interval": 0.0009}), &["/interval: expected 0.0009 to be at least 0.001"]);
+    check_limit(json!({"interval": 31_622_401}), &["/interval: is longer than"]);
+    check_limit(json!({"interval": "367d"}), &["/interval: is longer than 366 days"]);
+    check_limit(json!({"interval": "0s"}), &["/interval: expected a whole number from 1"]);
+    check_limit(json!({"interval": "300"}), &["/interval: expected a whole number from 1 with"]);
+    check_limit(json!({"interval": true}), &["/interval: expected a number of seconds or a text"]);
+}
+
+#[test]
+fn a_burst_holds_at_least_one_token() {
+    for burst in [json!(1), json!("1"), json!(1.5)] {
+        check_limit(json!({"burst": burst}), &[]);
+    }
+    for burst in [json!(0), json!("0"), json!(0.999), json!("0.5")] {
+        check_limit(json!({"burst": burst}), &["/burst: expected 0"]);
+    }
+    check_limit(json!({"burst": -1}), &["/burst: expected -1 to be at least 0"]);
+    check_limit(json!({"burst": "x"}), &["/burst: is not a decimal number of tokens"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use rules::upstream::{Credential, KeepAlive, Node, PassHost, Timeouts, Upstream,
 use serde_json::Value;
 
 use super::head;
+use crate::credential::{BEARER, field_with};
 use crate::custody::{Custody, Opened};
 use crate::reader::{Object, Reader, boolean, integer, matching, one_of, pattern, seconds, text};
 
@@ -197,8 +198,6 @@ fn credential<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Credentia
     named.and(credential)
 }
 
-const BEARER: &str = "Bearer ";
-
 fn secret<'v>(
     reader: &mut Reader<'v>,
     value: &'v Value,
@@ -207,18 +206,10 @@ fn secret<'v>(
 ) -> Option<Credential> {
     let written = text(1, 16_384)(reader, value)?;
     let opened = match reader.secret(written, Custody::Seal) {
-        Opened::Text(secret) => {
-            let whole = model::Secret::new(format!("{prefix}{}", secret.expose()));
-            match HeaderValue::from_str(whole.expose()) {
-                Ok(mut value) => {
-                    value.set_sensitive(true);
-                    return Some(Credential::Ready { header: header.clone(), value });
-                }
-                Err(_) => {
-                    reader.unusable(written, String::from("holds what no header field takes"))
-                }
-            }
-        }
+        Opened::Text(secret) => match field_with(header, prefix, &secret) {
+            Some(ready) => return Some(ready),
+            None => reader.unusable(written, String::from("holds what no header field takes")),
+        },
         closed @ Opened::Closed(_) => closed,
     };
     match opened {

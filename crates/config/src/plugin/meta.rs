@@ -9,10 +9,9 @@ use serde_json::Value;
 use crate::document::route::expression;
 use crate::reader::{Object, Reader, boolean};
 
-/// The parts of `_meta` that are served.
+/// What `_meta` says of a rule that is on.
 #[derive(Debug, Default)]
 pub(super) struct Meta {
-    pub(super) disable: bool,
     pub(super) filter: Option<Expression>,
     pub(super) error_response: Option<ErrorResponse>,
 }
@@ -20,24 +19,24 @@ pub(super) struct Meta {
 /// Reads `_meta` of a rule.
 pub(super) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Meta> {
     let mut object = reader.object(value)?;
-    let disable = object.optional("disable", boolean).unwrap_or_default();
+    object.optional("disable", boolean);
     let filter = object.optional("filter", expression);
     let error_response = object.optional("error_response", error_response);
     refuse(&mut object);
     object.finish();
-    Some(Meta { disable, filter, error_response })
+    Some(Meta { filter, error_response })
 }
 
 /// Reads `_meta` of a proof.
-pub(super) fn read_disable<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<bool> {
+pub(super) fn read_bare<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<()> {
     let mut object = reader.object(value)?;
-    let disable = object.optional("disable", boolean);
+    object.optional("disable", boolean);
     for name in ["filter", "error_response"] {
         object.refused(name, "has no effect here: it belongs in the route's plugin");
     }
     refuse(&mut object);
     object.finish();
-    Some(disable.unwrap_or_default())
+    Some(())
 }
 
 fn refuse(object: &mut Object<'_, '_>) {

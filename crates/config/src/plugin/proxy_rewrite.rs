@@ -3,7 +3,7 @@
 mod headers;
 
 use http::Method;
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use rules::rewrite::Rewrite;
 use rules::variable::Template;
 use serde_json::Value;
@@ -86,15 +86,29 @@ fn regex_uri<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Vec<(Regex
 }
 
 fn compile(reader: &mut Reader<'_>, pattern: &str, replacement: &str) -> Option<Regex> {
-    let regex = Regex::new(pattern);
-    regex
-        .map_err(|error| {
-            let why = error.to_string();
-            let why = why.lines().last().unwrap_or_default().trim();
-            reader.fault(format!("invalid regex_uri({pattern}, {replacement}): {why}"));
-        })
-        .ok()
+    let built = RegexBuilder::new(pattern)
+        .size_limit(REGEX_BYTES_MAX)
+        .dfa_size_limit(REGEX_BYTES_MAX)
+        .nest_limit(REGEX_DEPTH_MAX)
+        .build();
+    let error = match built {
+        Ok(regex) => return Some(regex),
+        Err(error) => error,
+    };
+    let why = match error {
+        regex::Error::CompiledTooBig(_) => format!("compiles to over {REGEX_BYTES_MAX} bytes"),
+        other => {
+            let why = other.to_string();
+            why.lines().last().unwrap_or_default().trim().to_owned()
+        }
+    };
+    reader.fault(format!("invalid regex_uri({pattern}, {replacement}): {why}"));
+    None
 }
 
 /// Patterns and replacements together.
 const REGEX_TEXTS_MAX: usize = 128;
+/// Bytes of a compiled pattern, and of its cache of states. A larger one is refused.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Groups in groups of a pattern. A deeper one is refused.
+const REGEX_DEPTH_MAX: u32 = 64;

@@ -1,6 +1,6 @@
 //! A state in the making: changes are made on a copy, which is thrown away when one does not fit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{Revision, Timestamp};
@@ -111,29 +111,18 @@ impl Draft {
             return Err(Rejected::Missing { key: key.clone() });
         }
         self.expect(key, expect)?;
-        if self.state.remove(key).is_none() {
+        if self.state.remove(key, self.next).is_none() {
             return Err(Rejected::Missing { key: key.clone() });
         }
         let deleted = |key| Effect { key, kind: EffectKind::Deleted, stored: None };
         self.effects.push(deleted(key.clone()));
         if key.kind == Kind::Consumer {
-            for credential in self.credentials(key) {
-                self.state.remove(&credential);
+            for credential in self.state.credentials(key) {
+                self.state.remove(&credential, self.next);
                 self.taken_along.push(deleted(credential));
             }
         }
         Ok(())
-    }
-
-    fn credentials(&self, consumer: &Key) -> Vec<Key> {
-        let first = Key::new(Kind::Credential, format!("{}/", consumer.id));
-        let rows = self.state.rows.get(&Kind::Credential);
-        rows.into_iter()
-            .flat_map(|rows| rows.range(&first..))
-            .map(|(key, _)| key)
-            .take_while(|key| key.id.starts_with(&first.id))
-            .cloned()
-            .collect()
     }
 
     fn expect(&self, key: &Key, expect: Expect) -> Result<(), Rejected> {
@@ -190,46 +179,36 @@ impl Draft {
 
     /// What was deleted is named by nothing that is there.
     fn check_referrers(&self) -> Result<(), Rejected> {
-        let deleted: BTreeSet<&Key> = self
-            .effects
-            .iter()
-            .filter(|effect| effect.kind == EffectKind::Deleted)
-            .map(|effect| &effect.key)
-            .filter(|key| self.state.get(key).is_none())
-            .collect();
-        if self.force || deleted.is_empty() {
+        if self.force {
             return Ok(());
         }
-        for kind in Kind::ALL {
-            for (by, stored) in self.state.list(*kind) {
-                let links = document::links(*kind, &stored.value);
-                if let Some(link) = links.into_iter().find(|link| deleted.contains(&link.key)) {
-                    return Err(Rejected::Referenced { key: link.key, by: by.clone() });
-                }
+        for Effect { key, kind, .. } in &self.effects {
+            if *kind != EffectKind::Deleted || self.state.get(key).is_some() {
+                continue;
+            }
+            if let Some(by) = self.state.referrers(key).next() {
+                return Err(Rejected::Referenced { key: key.clone(), by: by.clone() });
             }
         }
         Ok(())
     }
 
-    /// What identifies an agent that was written identifies no other.
+    /// What identifies an agent that was written identifies no other. Of two that were written
+    /// the later one is at fault.
     fn check_duplicates(&self) -> Result<(), Rejected> {
-        let written: BTreeSet<&Key> = self
+        let written: BTreeMap<&Key, &Value> = self
             .written()
-            .map(|(key, _)| key)
-            .filter(|key| matches!(key.kind, Kind::Consumer | Kind::Credential))
+            .filter(|(key, _)| matches!(key.kind, Kind::Consumer | Kind::Credential))
             .collect();
-        if written.is_empty() {
-            return Ok(());
-        }
-        let mut owners: BTreeMap<(&str, &str), &Key> = BTreeMap::new();
-        let agents = self.state.list(Kind::Consumer).chain(self.state.list(Kind::Credential));
-        for (key, stored) in agents {
-            for (what, path, text) in plugin::identities(&stored.value) {
-                let Some(other) = owners.insert((what, text), key) else { continue };
-                let (key, other) = if written.contains(key) { (key, other) } else { (other, key) };
-                if written.contains(key) {
+        for (key, value) in &written {
+            for (what, path, text) in plugin::identities(value) {
+                let identity = (what, text.to_owned());
+                let is_other =
+                    |other: &&Key| *other != *key && (*other < *key || !written.contains_key(*other));
+                let other = self.state.index.owners(&identity).find(is_other);
+                if let Some(other) = other {
                     return Err(Rejected::Duplicate {
-                        key: key.clone(),
+                        key: (*key).clone(),
                         path,
                         other: other.clone(),
                         what: what.to_owned(),

@@ -200,6 +200,64 @@ fn what_is_still_named_is_deleted_by_force_only() {
     check(vec![delete("teams/dns")], used);
 }
 
+/// A resource that names another one: it can be written and the other one deleted in the right
+/// order only.
+#[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
+fn check_link(path: &str, value: Value, place: &str, named: &str, found: Value) {
+    let mut state = State::default();
+    let rejected = state.apply(&command(1, vec![put(path, value.clone())]));
+    let Err(Rejected::Dangling { key: by, path: at, missing }) = rejected else {
+        panic!("{rejected:?}");
+    };
+    assert_eq!((by, at.as_str(), missing), (key(path), place, key(named)));
+    state.apply(&command(1, vec![put(path, value), put(named, found)])).unwrap();
+    let rejected = state.apply(&command(2, vec![delete(named)]));
+    assert_eq!(rejected, Err(Rejected::Referenced { key: key(named), by: key(path) }));
+    let forced = Command { force: true, ..command(3, vec![delete(named)]) };
+    state.clone().apply(&forced).unwrap();
+    state.apply(&command(3, vec![delete(path)])).unwrap();
+    state.apply(&command(4, vec![delete(named)])).unwrap();
+}
+
+#[test]
+fn a_limit_names_what_is_there_and_what_it_names_stays() {
+    let limit = |names: Value| json!({"per": "agent", "rate": 1, "match": names});
+    let plain = json!({"uri": "/a", "plugins": {}});
+    let routes = limit(json!({"routes": ["7"]}));
+    check_link("limits/1", routes, "/match/routes/0", "routes/7", plain.clone());
+    let routes = limit(json!({"routes": [7]}));
+    check_link("limits/1", routes, "/match/routes/0", "routes/7", plain);
+    let agents = limit(json!({"methods": ["GET"], "agents": ["bob"]}));
+    check_link("limits/1", agents, "/match/agents/0", "agents/bob", json!({}));
+    let teams = limit(json!({"teams": ["dns"]}));
+    check_link("limits/1", teams, "/match/teams/0", "teams/dns", json!({}));
+}
+
+#[test]
+fn whoever_may_act_anonymously_is_there_and_stays() {
+    for name in ["jwt-auth", "key-auth"] {
+        let route = json!({"uri": "/a", "plugins": {name: {"anonymous_consumer": "guest"}}});
+        let place = format!("/plugins/{name}/anonymous_consumer");
+        check_link("routes/1", route, &place, "agents/guest", json!({}));
+    }
+    let off = json!({"anonymous_consumer": "guest", "_meta": {"disable": true}});
+    let route = json!({"uri": "/a", "plugins": {"key-auth": off}});
+    check(vec![put("routes/9", route)], "2: Created routes/9");
+}
+
+#[test]
+fn an_agent_s_team_is_there_and_stays() {
+    for name in ["team", "group_id"] {
+        let place = format!("/{name}");
+        check_link("agents/bob", json!({name: "dns"}), &place, "teams/dns", json!({}));
+    }
+}
+
+#[test]
+fn a_route_s_upstream_is_there_and_stays() {
+    check_link("routes/1", route("7"), "/upstream_id", "upstreams/7", upstream());
+}
+
 #[test]
 fn a_consumer_takes_its_credentials_along() {
     check(

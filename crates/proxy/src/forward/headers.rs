@@ -1,9 +1,6 @@
 //! The head the upstream gets: what the agent must not send is out, the real credential is in.
 
-use http::header::{
-    CONNECTION, COOKIE, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE,
-};
+use http::header::{CONNECTION, COOKIE, HeaderName, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use model::{Code, Refusal};
@@ -11,21 +8,23 @@ use rules::field::{remove_cookie, without_argument};
 use rules::plugin::{Plugins, RequestIdAlgorithm, Sources};
 use rules::rewrite::RewriteFault;
 use rules::upstream::{Credential, Upstream};
+use telemetry::context::TRACEPARENT;
 
 use crate::head::Head;
 use crate::identify::Identified;
 use crate::trip::Trip;
 
-/// What a rewrite and the route's plugins made of the head; its headers are dressed in place.
+/// What a rewrite and the route's plugins made of a head.
 pub(crate) struct Dressed {
     pub(crate) method: Method,
     pub(crate) target: PathAndQuery,
+    pub(crate) headers: HeaderMap,
     /// The `Host` of a rewrite, instead of the upstream's.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) request_id: Option<(HeaderName, HeaderValue)>,
 }
 
-/// Dresses a head for its upstream.
+/// Dresses a head for its upstream. Its headers are taken.
 pub(crate) fn dress(
     trip: &mut Trip,
     head: &mut Head,
@@ -33,25 +32,31 @@ pub(crate) fn dress(
     upstream: &Upstream,
 ) -> Result<Dressed, Refusal> {
     let plugins = identified.plugins();
-    let mut headers = head.headers.clone();
-    strip_hop_by_hop(&mut headers);
-    strip_credentials(&mut headers, plugins, upstream.trusted);
-    for name in GATE_HEADERS {
-        headers.remove(*name);
-    }
     let facts = trip.facts(head);
     let rewrite = plugins
         .proxy_rewrite
         .as_ref()
         .filter(|plugin| plugin.filter.as_ref().is_none_or(|filter| filter.holds(&facts)));
     let (mut method, mut host, mut target) = (head.method.clone(), None, None);
+    let mut changed = None;
     if let Some(plugin) = rewrite {
         let rewritten = plugin.rule.target(&facts).map_err(|fault| refusal(&fault))?;
-        let done = plugin.rule.headers(&mut headers, &facts, &rewritten.captures);
-        done.map_err(|fault| refusal(&fault))?;
+        if plugin.rule.changes_headers() {
+            // The new values are made from the old ones, so both are needed.
+            let mut headers = head.headers.clone();
+            strip(&mut headers, plugins, upstream.trusted);
+            let done = plugin.rule.headers(&mut headers, &facts, &rewritten.captures);
+            done.map_err(|fault| refusal(&fault))?;
+            changed = Some(headers);
+        }
         (host, target) = (plugin.rule.host.clone(), rewritten.target);
         method = plugin.rule.method.clone().unwrap_or(method);
     }
+    let mut headers = changed.unwrap_or_else(|| {
+        let mut headers = std::mem::take(&mut head.headers);
+        strip(&mut headers, plugins, upstream.trusted);
+        headers
+    });
     let target = target.unwrap_or_else(|| head.target.path_and_query().clone());
     let target = without_credentials(target, plugins, upstream.trusted);
     if upstream.trusted {
@@ -62,38 +67,82 @@ pub(crate) fn dress(
         headers.insert(header.clone(), value.clone());
     }
     headers.insert(TRACEPARENT, trip.trace.traceparent());
-    head.headers = headers;
     if target.path() != head.target.path() {
-        trip.learnt.forwarded_path = Some(target.path().into());
+        trip.learnt().forwarded_path = Some(target.path().into());
     }
-    Ok(Dressed { method, target, host, request_id })
+    Ok(Dressed { method, target, headers, host, request_id })
 }
 
-/// Takes out what is meant for this connection only (RFC 9110 §7.6.1). `te: trailers` may pass.
+/// Takes out what must not go on: what is meant for this connection, what only the gate may say,
+/// and the agent's credentials.
+fn strip(headers: &mut HeaderMap, plugins: &Plugins, trusted: bool) {
+    remove_listed(headers);
+    remove_all(headers, |name, value| is_hop_by_hop(name, value) || is_of_the_gate(name));
+    strip_credentials(headers, plugins, trusted);
+}
+
+/// Takes out what is meant for one connection only (RFC 9110 §7.6.1). `te: trailers` may pass.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let listed: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in listed {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+    remove_listed(headers);
+    remove_all(headers, is_hop_by_hop);
+}
+
+/// Takes out the fields that `connection` lists.
+fn remove_listed(headers: &mut HeaderMap) {
+    let mut listed: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        let names = value.to_str().unwrap_or_default().split(',').map(str::trim_ascii);
+        // Most connections only say how long they live.
+        let names = names.filter(|name| !matches!(*name, "keep-alive" | "close" | ""));
+        listed.extend(names.filter_map(|name| name.parse().ok()).filter(|name| *name != TE));
     }
-    let wants_trailers = headers.get(TE).is_some_and(|te| te.as_bytes() == b"trailers");
-    for name in [TE, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
+    for name in listed {
         headers.remove(name);
     }
-    for name in ["keep-alive", "proxy-connection"] {
+}
+
+/// Removes such fields. A walk over the few fields of a head is cheaper than a search for each of
+/// the many names.
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName, &HeaderValue) -> bool) {
+    let unwanted = |headers: &HeaderMap| {
+        let mut fields = headers.iter();
+        fields.find(|(name, value)| is_unwanted(name, value)).map(|(name, _)| name.clone())
+    };
+    while let Some(name) = unwanted(headers) {
         headers.remove(name);
     }
-    if wants_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+}
+
+fn is_hop_by_hop(name: &HeaderName, value: &HeaderValue) -> bool {
+    match name.as_str() {
+        "te" => value.as_bytes() != b"trailers",
+        "connection"
+        | "keep-alive"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "proxy-connection"
+        | "transfer-encoding"
+        | "upgrade" => true,
+        _ => false,
     }
+}
+
+/// What only the gate may say of an agent, and what it alone reads.
+fn is_of_the_gate(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-consumer-username"
+            | "x-consumer-custom-id"
+            | "x-credential-identifier"
+            | "x-consumer-group-id"
+            | "x-tollgate-request-id"
+            | "x-tollgate-run"
+            | "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "x-real-ip"
+            | "forwarded"
+    )
 }
 
 /// The places where a route's credentials may stand: not only the one that counted.
@@ -130,15 +179,15 @@ fn without_credentials(target: PathAndQuery, plugins: &Plugins, trusted: bool) -
 
 /// Tells an upstream of our own who acts (apisix: `X-Consumer-*`).
 fn introduce(trip: &Trip, headers: &mut HeaderMap, identified: &Identified) {
+    headers.insert(HeaderName::from_static("x-tollgate-request-id"), trip.request_id());
     let mut set = |name: &'static str, text: &str| {
         if let Ok(value) = HeaderValue::from_str(text) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    set("x-forwarded-for", &trip.peer.client.ip().to_canonical().to_string());
-    set("x-forwarded-proto", trip.peer.scheme.as_str());
-    set("x-tollgate-request-id", &trip.request_id.to_string());
-    let Some(identity) = &trip.learnt.identity else { return };
+    set("x-forwarded-for", &trip.outcome().client.ip().to_canonical().to_string());
+    set("x-forwarded-proto", trip.outcome().scheme.as_str());
+    let Some(identity) = &trip.outcome().identity else { return };
     set("x-consumer-username", identity.agent.as_str());
     if let Some(credential) = &identity.credential {
         set("x-credential-identifier", credential.as_str());
@@ -181,7 +230,7 @@ fn new_id(trip: &Trip, algorithm: &RequestIdAlgorithm) -> String {
     };
     match algorithm {
         RequestIdAlgorithm::Uuid => {
-            uuid::Builder::from_random_bytes(trip.request_id.0.to_be_bytes())
+            uuid::Builder::from_random_bytes(trip.outcome().request_id.0.to_be_bytes())
                 .into_uuid()
                 .to_string()
         }
@@ -189,7 +238,7 @@ fn new_id(trip: &Trip, algorithm: &RequestIdAlgorithm) -> String {
         RequestIdAlgorithm::RangeId { characters, length } => draw(characters, *length),
         // A KSUID sorts by its first characters, which count seconds since May 2014.
         RequestIdAlgorithm::Ksuid => {
-            let secs = trip.started.as_secs().saturating_sub(1_400_000_000);
+            let secs = trip.outcome().started.as_secs().saturating_sub(1_400_000_000);
             format!("{}{}", base62(secs, 6), draw(BASE62, 21))
         }
     }
@@ -213,21 +262,5 @@ fn refusal(fault: &RewriteFault) -> Refusal {
     Refusal::new(code, fault.to_string())
 }
 
-/// What only the gate may say of an agent, and what it alone reads.
-const GATE_HEADERS: &[&str] = &[
-    "x-consumer-username",
-    "x-consumer-custom-id",
-    "x-credential-identifier",
-    "x-consumer-group-id",
-    "x-tollgate-request-id",
-    "x-tollgate-run",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-real-ip",
-    "forwarded",
-];
-
-const TRACEPARENT: &str = "traceparent";
 const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const URL_SAFE: &str = "_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";

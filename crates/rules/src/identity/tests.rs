@@ -8,13 +8,13 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::header;
 use proptest::prelude::{any, prop, prop_assert, proptest};
 use serde_json::json;
 
 use super::{
-    Agent, AgentId, Agents, Algorithm, Arc, Denial, HeaderMap, JwtAuth, JwtCredential,
-    OrganisationId, Plugins, Proven, Sources, Timestamp, URL_SAFE_NO_PAD, Value, VerifyingKey,
-    header, hmac,
+    Agent, AgentId, Agents, Algorithm, Arc, Denial, HeaderMap, JwtAuth, JwtCredential, Layer,
+    OrganisationId, Proven, Sources, Timestamp, URL_SAFE_NO_PAD, Value, VerifyingKey, hmac,
 };
 
 /// A key pair of one algorithm.
@@ -98,7 +98,7 @@ fn agents(signer: &Signer) -> Agents {
         id: AgentId::new("alice"),
         team: None,
         organisation: OrganisationId::new("default"),
-        plugins: Plugins::default(),
+        plugins: Layer::default(),
         custom_id: None,
     });
     let credential = Arc::new(JwtCredential {
@@ -107,7 +107,10 @@ fn agents(signer: &Signer) -> Agents {
         key: signer.verifying.clone(),
         grace: 0,
     });
-    Agents { by_jwt_key: [(Arc::from("alice-key"), credential)].into(), ..Agents::default() }
+    Agents {
+        by_jwt_key: [(Arc::from("alice-key"), credential)].into_iter().collect(),
+        ..Agents::default()
+    }
 }
 
 fn rule() -> JwtAuth {

@@ -11,9 +11,12 @@ use super::host::{Hosts, Numbers};
 use super::pattern::Pattern;
 use crate::fact::Facts;
 
-/// Every route, findable. Built off the request path and swapped whole.
+/// Every route, findable. Built off the request path and swapped whole; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct RouteIndex(Arc<Index>);
+
 #[derive(Debug, Default)]
-pub struct RouteIndex {
+struct Index {
     /// In the order given.
     routes: Vec<Arc<Route>>,
     /// Numbers of routes.
@@ -49,30 +52,30 @@ impl RouteIndex {
         }
         let (forest, trees) = Forest::build(claims, numbers.count());
         let hosts = Hosts::build(numbers, &trees);
-        Self { routes, by_id, hosts, forest }
+        Self(Arc::new(Index { routes, by_id, hosts, forest }))
     }
 
     /// How many routes there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.routes.len()
+    pub fn len(&self) -> usize {
+        self.0.routes.len()
     }
 
     /// Whether there is no route.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.0.routes.is_empty()
     }
 
     /// The routes in the order given.
     pub fn iter(&self) -> std::slice::Iter<'_, Arc<Route>> {
-        self.routes.iter()
+        self.0.routes.iter()
     }
 
     /// The route of this id.
     #[must_use]
     pub fn get(&self, id: &RouteId) -> Option<&Arc<Route>> {
-        self.routes.get(*self.by_id.get(id)?)
+        self.0.routes.get(*self.0.by_id.get(id)?)
     }
 
     /// The route that takes a request; `None` when none does.
@@ -105,12 +108,13 @@ impl RouteIndex {
 
     /// The route of one reading of the path, and where the part begins that a trailing `*` took.
     fn choose(&self, facts: &Facts<'_>) -> Option<(&Arc<Route>, usize)> {
+        let Index { routes, hosts, forest, .. } = &*self.0;
         let path = facts.target.normal();
-        self.hosts.find(facts.host, facts.host_header, |tree| {
-            let (claim, taken_from) = self.forest.find(tree, path, |claim| {
-                self.routes.get(claim.route).is_some_and(|route| route.accepts(facts))
+        hosts.find(facts.host, facts.host_header, |tree| {
+            let (claim, taken_from) = forest.find(tree, path, |claim| {
+                routes.get(claim.route).is_some_and(|route| route.accepts(facts))
             })?;
-            Some((self.routes.get(claim.route)?, taken_from))
+            Some((routes.get(claim.route)?, taken_from))
         })
     }
 }

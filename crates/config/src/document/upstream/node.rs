@@ -1,5 +1,6 @@
 //! The nodes of an upstream: a map of addresses to weights, or a list.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -10,12 +11,22 @@ use serde_json::Value;
 use crate::reader::{Reader, any, integer, list, port, text};
 
 /// Reads nodes, the best priority first; those of weight zero are left out.
+///
+/// One that stands twice is a fault, however it is spelt: two weights for one node are one too
+/// many.
 pub(super) fn read<'v>(
     reader: &mut Reader<'v>,
     value: &'v Value,
     scheme: UpstreamScheme,
 ) -> Option<Vec<Node>> {
-    let mut nodes = match value {
+    let mut seen = BTreeSet::new();
+    let mut once = |reader: &mut Reader<'v>, node: Node| {
+        if !seen.insert(Arc::clone(&node.authority)) {
+            reader.fault(format!("names the node {} a second time", node.authority));
+        }
+        node
+    };
+    let mut nodes: Vec<Node> = match value {
         Value::Object(map) => {
             if map.len() > NODES_MAX {
                 reader.fault(format!("expected at most {NODES_MAX} nodes, got {}", map.len()));
@@ -25,13 +36,18 @@ pub(super) fn read<'v>(
                 reader.at(address, |reader| {
                     let weight = integer(0, WEIGHT_MAX)(reader, weight)?;
                     let address = Address::parse(address).map_err(|why| reader.fault(why)).ok()?;
-                    Some(address.node(scheme, weight, 0))
+                    Some(once(reader, address.node(scheme, weight, 0)))
                 })
             };
             map.iter().filter_map(read).collect()
         }
         Value::Array(_) => {
-            list(0, NODES_MAX, |reader, value| listed(reader, value, scheme))(reader, value)?
+            let listed = |reader: &mut Reader<'v>, value| Some(listed(reader, value, scheme));
+            let nodes = list(0, NODES_MAX, listed)(reader, value)?.into_iter().enumerate();
+            let read = |(index, node): (usize, Option<Node>)| {
+                node.map(|node| reader.element(index, |reader| once(reader, node)))
+            };
+            nodes.filter_map(read).collect()
         }
         other => {
             reader.expected("an object or an array", other);
@@ -53,6 +69,7 @@ fn listed<'v>(reader: &mut Reader<'v>, value: &'v Value, scheme: UpstreamScheme)
     let port = object.optional("port", port);
     let weight = object.required("weight", integer(0, WEIGHT_MAX));
     let priority = object.optional("priority", integer(i64::from(i32::MIN), i64::from(i32::MAX)));
+    // Stored and given back, without effect.
     object.optional("metadata", any);
     object.finish();
     Some(Address { port, ..host? }.node(scheme, weight?, priority.unwrap_or_default()))

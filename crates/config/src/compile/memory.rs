@@ -1,0 +1,91 @@
+//! What was compiled last, and how the next state is compiled from it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rules::limit::LimitIndex;
+use rules::{Snapshot, Unresolved};
+
+use super::Resolve;
+use super::agents::AgentsMemory;
+use super::opened::Opened;
+use super::routes::RoutesMemory;
+use crate::document::Document;
+use crate::fault::Fault;
+use crate::key::{Key, Kind};
+use crate::keyring::Keyring;
+use crate::state::State;
+
+/// What a node brings to a compile.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) keyring: &'a Keyring,
+    pub(super) secrets: &'a Resolve<'a>,
+    pub(super) resolved: u64,
+}
+
+/// The state that was compiled last, with everything that was made of it.
+#[derive(Default)]
+pub(super) struct Memory {
+    state: State,
+    resolved: u64,
+    opened: Opened,
+    routes: RoutesMemory,
+    agents: AgentsMemory,
+    limits: LimitIndex,
+}
+
+impl Memory {
+    /// Compiles a state; the memory is then of that state, also when it has faults.
+    pub(super) fn compile(
+        mut self,
+        state: &State,
+        sources: Sources<'_>,
+    ) -> (Self, Result<Snapshot, Vec<(Key, Fault)>>) {
+        let stale = self.stale(state, sources.resolved);
+        self.opened.renew(state, sources, &stale);
+        self.state = state.clone();
+        self.resolved = sources.resolved;
+        self.routes.renew(&self.state, &self.opened, &stale);
+        self.agents.renew(&self.state, &self.opened, &stale);
+        self.agents.finish(&self.state, sources);
+        if stale.iter().any(|key| key.kind == Kind::Limit) {
+            let limits = self.opened.of(Kind::Limit).filter_map(|(_, document)| match document {
+                Document::Limit(limit) => Some(Arc::clone(limit)),
+                _ => None,
+            });
+            self.limits = LimitIndex::build(limits.collect());
+        }
+        let faults = self.opened.faults();
+        let compiled = if faults.is_empty() { Ok(self.snapshot()) } else { Err(faults) };
+        (self, compiled)
+    }
+
+    /// The resources that must be opened again: those that are not as they were, those whose
+    /// secrets may have moved, and those whose secrets were not there.
+    pub(super) fn stale(&self, state: &State, resolved: u64) -> BTreeSet<Key> {
+        let differences = |kind: &Kind| State::differences(&self.state, state, *kind);
+        let mut stale: BTreeSet<Key> =
+            Kind::ALL.iter().flat_map(differences).cloned().collect();
+        // Settings of vaults are a part of the references into them.
+        if resolved != self.resolved || stale.iter().any(|key| key.kind == Kind::Secret) {
+            stale.extend(self.opened.referring().cloned());
+        }
+        stale.extend(self.opened.unresolved().map(|(key, _)| key.clone()));
+        stale
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut unresolved: Vec<(&Key, Unresolved)> = self.opened.unresolved().collect();
+        unresolved.extend(self.agents.unresolved());
+        unresolved.sort_by_key(|(key, _)| *key);
+        Snapshot {
+            revision: self.state.revision(),
+            routes: self.routes.index().clone(),
+            agents: self.agents.agents().clone(),
+            limits: self.limits.clone(),
+            credentials: Vec::new(),
+            unresolved: unresolved.into_iter().map(|(_, unresolved)| unresolved).collect(),
+        }
+    }
+}
