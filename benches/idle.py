@@ -31,7 +31,8 @@ async def hold(port, count, pid):
     for reader, writer in open_ones:
         writer.write(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
         await reader.readuntil(b"hello")
-    await asyncio.sleep(3)
+    # Long enough for the node to find them idle.
+    await asyncio.sleep(8)
     print(f"{count} idle connections: {resident_mb(pid):.1f} MB")
     for _, writer in open_ones:
         writer.close()

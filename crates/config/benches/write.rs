@@ -1,18 +1,23 @@
 //! What one change of the document costs, by the size of the document.
 //!
 //! `cargo bench -p config` prints microseconds: the median of many changes, each of one resource.
+//! `compile` is a compiler that remembers; `afresh` is one that does not, as at a start; `index` is
+//! the part of both that building the index of routes takes.
 #![expect(clippy::print_stdout, reason = "the figures are what a bench is for")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on ends")]
 
-use config::{Change, Command, Expect, Key, Keyring, Kind, Reference, Stamp, State};
+use std::sync::Arc;
+
+use config::{Change, Command, Compiler, Expect, Key, Keyring, Kind, Reference, Stamp, State};
 use model::{Clock as _, Entropy, Secret, SystemClock, SystemEntropy, Timestamp};
+use rules::route::RouteIndex;
 use serde_json::{Value, json};
 
 fn main() {
     println!("microseconds, median of {CHANGES} changes");
     println!(
-        "{:>8} {:>10} {:>8} {:>12} {:>10}",
-        "of each", "changed", "apply", "references", "compile"
+        "{:>8} {:>10} {:>8} {:>11} {:>8} {:>8} {:>8}",
+        "of each", "changed", "apply", "references", "compile", "afresh", "index"
     );
     for size in [100, 1_000, 10_000] {
         let bench = Bench::new(size);
@@ -22,17 +27,17 @@ fn main() {
     }
 }
 
-/// A document with as many routes, upstreams, agents and a tenth as many limits.
+/// A document with as many routes, upstreams and agents, and a tenth as many teams and limits.
 struct Bench {
     size: usize,
     state: State,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     clock: SystemClock,
 }
 
 impl Bench {
     fn new(size: usize) -> Self {
-        let keyring = Keyring::from_bytes(&[7; 32]);
+        let keyring = Arc::new(Keyring::from_bytes(&[7; 32]));
         let mut bench =
             Self { size, state: State::default(), keyring, clock: SystemClock::start() };
         for kind in [Kind::Upstream, Kind::Route, Kind::ConsumerGroup, Kind::Consumer, Kind::Limit]
@@ -49,26 +54,34 @@ impl Bench {
 
     /// Changes one resource many times, and prints what each step costs.
     fn change(&self, kind: Kind) {
+        let resolve = |_: &Reference| Ok(Secret::new(String::from("secret")));
+        let mut compiler = Compiler::new(Arc::clone(&self.keyring));
         let mut state = self.state.clone();
-        let mut steps: [Vec<u64>; 3] = Default::default();
+        // As on a node, whoever reads the old state and the old snapshot keeps them alive.
+        let mut snapshot = compiler.compile(&state, &resolve, 0).unwrap();
+        let [mut apply, mut references, mut compile, mut afresh, mut index] =
+            [const { Vec::new() }; 5];
         for round in 1..=CHANGES {
-            let change = self.put(kind, (round * 7) % (self.size / 10), round);
-            // As on a node, whoever reads the old state keeps it alive.
+            let change = command(vec![self.put(kind, (round * 7) % (self.size / 10), round)]);
             let mut next = state.clone();
-            steps[0].push(self.time(|| drop(next.apply(&command(vec![change])).unwrap())));
-            steps[1].push(self.time(|| drop(config::references(&next))));
-            let resolve = |_: &Reference| Ok(Secret::new(String::from("secret")));
-            steps[2].push(self.time(|| {
-                drop(config::compile(&next, &self.keyring, &resolve, 0).unwrap());
-            }));
-            state = next;
+            apply.push(self.time(|| next.apply(&change).unwrap()).0);
+            references.push(self.time(|| config::references(&next)).0);
+            let (time, compiled) = self.time(|| compiler.compile(&next, &resolve, 0).unwrap());
+            compile.push(time);
+            if round % 10 == 1 {
+                afresh.push(self.time(|| config::compile(&next, &self.keyring, &resolve, 0)).0);
+            }
+            let routes = compiled.routes.iter().map(Arc::clone).collect();
+            index.push(self.time(|| RouteIndex::build(routes)).0);
+            (state, snapshot) = (next, compiled);
         }
-        let [apply, references, compile] = steps.map(|mut times| {
-            times.sort_unstable();
-            times[times.len() / 2]
-        });
+        drop(snapshot);
+        let [apply, references, compile, afresh, index] =
+            [apply, references, compile, afresh, index].map(median);
         let (size, kind) = (self.size, kind.plural());
-        println!("{size:>8} {kind:>10} {apply:>8} {references:>12} {compile:>10}");
+        println!(
+            "{size:>8} {kind:>10} {apply:>8} {references:>11} {compile:>8} {afresh:>8} {index:>8}"
+        );
     }
 
     fn put(&self, kind: Kind, number: usize, round: usize) -> Change {
@@ -79,11 +92,17 @@ impl Bench {
         Change::Put { key, value, expect: Expect::Any, stamp: Stamp::Now }
     }
 
-    fn time(&self, work: impl FnOnce()) -> u64 {
+    /// How long it took, and what came out: dropping that is not a part of it.
+    fn time<T>(&self, work: impl FnOnce() -> T) -> (u64, T) {
         let start = self.clock.uptime();
-        work();
-        self.clock.uptime().as_micros() - start.as_micros()
+        let result = work();
+        (self.clock.uptime().as_micros() - start.as_micros(), result)
     }
+}
+
+fn median(mut times: Vec<u64>) -> u64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 fn document(kind: Kind, number: usize, round: usize) -> Value {
@@ -105,7 +124,7 @@ fn document(kind: Kind, number: usize, round: usize) -> Value {
         }),
         Kind::Consumer => json!({
             "desc": format!("round {round}"), "team": format!("n{}", number / 10),
-            "plugins": {"jwt-auth": {"key": format!("k{number}"), "secret": "a secret of 32 bytes or more …"}},
+            "plugins": {"jwt-auth": {"key": format!("k{number}"), "secret": "a secret of 32 bytes or more"}},
         }),
         Kind::Limit => json!({
             "desc": format!("round {round}"), "per": "agent", "rate": 4, "burst": 100,

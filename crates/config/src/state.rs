@@ -130,9 +130,9 @@ impl State {
                 let differences = Rows::differences(before, after, is_same).into_iter();
                 differences.map(|difference| difference.key).collect()
             }
-            (one, other) => one.or(other).map_or_else(Vec::new, |rows| {
-                rows.iter().map(|(key, _)| key).collect()
-            }),
+            (one, other) => one
+                .or(other)
+                .map_or_else(Vec::new, |rows| rows.iter().map(|(key, _)| key).collect()),
         }
     }
 
@@ -154,11 +154,12 @@ impl State {
 
     fn insert(&mut self, key: Key, stored: Stored) {
         self.changed.insert(key.kind, stored.modified);
-        let previous = self.kinds.entry(key.kind).or_default().insert(key.clone(), stored.clone());
-        if let Some(previous) = previous {
+        let rows = self.kinds.entry(key.kind).or_default();
+        if let Some(previous) = rows.get(&key) {
             self.index.forget(&key, &previous.value);
         }
         self.index.note(&key, &stored.value);
+        rows.insert(key, stored);
     }
 
     fn remove(&mut self, key: &Key, at: Revision) -> Option<Stored> {

@@ -1,24 +1,32 @@
 //! A core's listeners: connections in, each with its deadlines, all of them bounded.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::{http1, http2};
+use bytes::Bytes;
+use http::Request;
+use http::header::UPGRADE;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::{self, Parts};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::Scheme;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::connect::Tasks;
 use crate::core::{Core, Counted};
+use crate::park::{Line, PARK_AFTER, Prefixed};
 use crate::pipeline;
 use crate::tls::ServerTls;
 use crate::trip::Peer;
+use crate::tunnel::Tunnel;
 
 /// How a listener's connections begin.
 #[derive(Clone)]
@@ -73,33 +81,38 @@ fn take(core: &Arc<Core>, stream: TcpStream, client: SocketAddr, door: &Door, cl
     let _best_effort = stream.set_nodelay(true);
     let (core, closing, door) = (Arc::clone(core), closing.clone(), door.clone());
     let tasks = core.tasks.clone();
-    tasks.spawn(async move {
-        let _open = open;
-        match door {
-            Door::Plain => {
-                let peer = Peer { client, server, scheme: Scheme::Http };
-                serve_either(core, stream, peer, closing).await;
-            }
-            Door::Tls(tls) => {
-                let peer = Peer { client, server, scheme: Scheme::Https };
-                serve_tls(core, stream, peer, &tls, closing).await;
-            }
+    match door {
+        Door::Plain => {
+            let peer = Peer { client, server, scheme: Scheme::Http };
+            tasks.spawn(async move {
+                let _open = open;
+                serve_plain(core, stream, peer, closing).await;
+            });
         }
-    });
+        Door::Tls(tls) => {
+            let peer = Peer { client, server, scheme: Scheme::Https };
+            tasks.spawn(async move {
+                let _open = open;
+                serve_tls(core, (stream, tls), peer, closing).await;
+            });
+        }
+    }
 }
 
 async fn serve_tls(
     core: Arc<Core>,
-    stream: TcpStream,
+    (stream, tls): (TcpStream, Arc<ServerTls>),
     peer: Peer,
-    tls: &ServerTls,
     closing: Closing,
 ) {
     let acceptor = TlsAcceptor::from(tls.current());
-    match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+    let shaken = Box::pin(tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream))).await;
+    match shaken {
         Ok(Ok(stream)) => {
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                serve_h2(core, stream, peer, closing).await;
+            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let stream = Prefixed::new(Bytes::new(), Box::new(stream));
+            if is_h2 {
+                Box::pin(serve_h2(core, stream, peer, closing)).await;
             } else {
                 serve_h1(core, stream, peer, closing).await;
             }
@@ -110,56 +123,116 @@ async fn serve_tls(
 }
 
 /// In clear text HTTP/2 is spoken with prior knowledge (RFC 9113 §3.3): its preface tells.
-async fn serve_either(core: Arc<Core>, stream: TcpStream, peer: Peer, closing: Closing) {
-    let mut start = [0; H2_PREFACE.len()];
-    let is_h2 = loop {
-        let peeked = tokio::select! {
-            peeked = tokio::time::timeout(HEAD_MAX, stream.peek(&mut start)) => peeked,
-            () = closing.closing.cancelled() => return,
-        };
-        let Ok(Ok(length)) = peeked else { return };
-        let seen = start.get(..length).unwrap_or_default();
-        if seen.is_empty() {
-            return;
-        }
-        if !H2_PREFACE.starts_with(seen) {
-            break false;
-        }
-        if length == H2_PREFACE.len() {
-            break true;
-        }
-        // The rest of the preface is under way; peeking again would spin until it is here.
-        tokio::time::sleep(PEEK_PAUSE).await;
+async fn serve_plain(core: Arc<Core>, stream: TcpStream, peer: Peer, closing: Closing) {
+    let stream = Prefixed::new(Bytes::new(), stream);
+    let begun = tokio::select! {
+        begun = stream.begin(H2_PREFACE, HEAD_MAX) => begun,
+        () = closing.closing.cancelled() => return,
     };
+    let Some((is_h2, stream)) = begun else { return };
     if is_h2 {
-        serve_h2(core, stream, peer, closing).await;
+        Box::pin(serve_h2(core, stream, peer, closing)).await;
     } else {
         serve_h1(core, stream, peer, closing).await;
     }
 }
 
-async fn serve_h1<S>(core: Arc<Core>, stream: S, peer: Peer, closing: Closing)
+/// What follows when a connection has stopped speaking HTTP.
+enum Next<S> {
+    /// It has been idle, and waits without its buffers.
+    Park(Prefixed<S>),
+    Tunnel(Tunnel, Prefixed<S>),
+    End,
+}
+
+/// Serves HTTP/1.1. What is large is boxed and dropped while the connection idles.
+async fn serve_h1<S>(core: Arc<Core>, stream: Prefixed<S>, peer: Peer, closing: Closing)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = service_fn(move |request| {
-        let core = Arc::clone(&core);
-        async move { Ok::<_, Infallible>(pipeline::serve(core, peer, request).await) }
+    let mut stream = stream;
+    loop {
+        match Box::pin(converse(&core, stream, peer, &closing)).await {
+            Next::Park(parked) => {
+                let _parked = Counted::new(&core.shared.metrics.connections_parked);
+                let woken = tokio::select! {
+                    woken = parked.begin(&[], HEAD_MAX) => woken,
+                    () = closing.closing.cancelled() => return,
+                };
+                let Some((_, woken)) = woken else { return };
+                stream = woken;
+            }
+            Next::Tunnel(tunnel, client) => return Box::pin(tunnel.run(client)).await,
+            Next::End => return,
+        }
+    }
+}
+
+/// Serves requests until the connection ends or has been idle for a while.
+async fn converse<S>(
+    core: &Arc<Core>,
+    stream: Prefixed<S>,
+    peer: Peer,
+    closing: &Closing,
+) -> Next<S>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let line = Arc::<Line>::default();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let core = Arc::clone(core);
+        let underway = line.begin();
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(Arc::clone(&line));
+        }
+        // Boxed, so that an idle connection does not keep the room of a request.
+        Box::pin(async move {
+            let mut response = pipeline::serve(core, peer, request).await;
+            response.body_mut().hold(underway);
+            Ok::<_, Infallible>(response)
+        })
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(BUFFER_BYTES);
     builder.half_close(false);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = closing.closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut is_parking = false;
+    let mut is_closing = false;
+    let mut rest = None;
+    let ended = loop {
+        let talk = poll_fn(|cx| connection.poll_without_shutdown(cx));
+        tokio::select! {
+            biased;
+            ended = talk => break ended,
+            () = closing.closing.cancelled(), if !is_closing => {
+                is_closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            () = tokio::time::sleep(PARK_AFTER), if !is_parking && !is_closing => {
+                let now = line.rest();
+                is_parking = now.is_some() && now == rest;
+                if is_parking {
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                rest = now;
+            }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(client = %peer.client, %error, "client connection ended");
+        return Next::End;
     }
+    let Parts { io, read_buf, .. } = connection.into_parts();
+    let mut stream = io.into_inner().put_back(&read_buf);
+    if let Some(tunnel) = line.tunnel() {
+        return Next::Tunnel(tunnel, stream);
+    }
+    if is_parking && !is_closing {
+        return Next::Park(stream);
+    }
+    // A client that does not read on cannot hold the connection open.
+    let _said = tokio::time::timeout(HANDSHAKE_MAX, stream.shutdown()).await;
+    Next::End
 }
 
 async fn serve_h2<S>(core: Arc<Core>, stream: S, peer: Peer, closing: Closing)
@@ -207,9 +280,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long connections that had arrived before the node left are still taken.
 const LAST_CALL: Duration = Duration::from_millis(100);
-
-/// Between two looks at an incomplete preface.
-const PEEK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Bytes buffered a connection or stream; the head must fit.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -14,6 +14,7 @@ use model::Ending;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
+use crate::park::Underway;
 use crate::pool::Lease;
 use crate::trip::{Trip, keep};
 
@@ -99,6 +100,8 @@ impl Body for RequestBody {
 pub(crate) struct ResponseBody {
     source: Source,
     trip: Option<Trip>,
+    /// Tells the connection that it is not idle.
+    underway: Option<Underway>,
 }
 
 #[derive(Debug)]
@@ -131,7 +134,7 @@ impl ResponseBody {
     /// The gate's own answer.
     pub(crate) fn own(text: Bytes, trip: Option<Trip>) -> Self {
         let source = Source::Own((!text.is_empty()).then_some(text));
-        let mut body = Self { source, trip };
+        let mut body = Self { source, trip, underway: None };
         if body.is_end_stream() {
             body.finish(Ending::Complete);
         }
@@ -148,11 +151,16 @@ impl ResponseBody {
     ) -> Self {
         let lease = Some(lease);
         let stream = Box::new(Stream { inner, lease, upload, pause_max, pause: None });
-        let mut body = Self { source: Source::Upstream(stream), trip: Some(trip) };
+        let mut body = Self { source: Source::Upstream(stream), trip: Some(trip), underway: None };
         if body.is_end_stream() {
             body.finish(Ending::Complete);
         }
         body
+    }
+
+    /// Keeps the connection from being taken for idle while the answer lives.
+    pub(crate) fn hold(&mut self, underway: Underway) {
+        self.underway = Some(underway);
     }
 
     fn finish(&mut self, ending: Ending) {

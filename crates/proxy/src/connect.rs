@@ -24,8 +24,18 @@ pub(crate) struct Endpoint {
     /// The name the server's certificate must be for; `None` without TLS.
     pub(crate) server_name: Option<Arc<str>>,
     pub(crate) verify: bool,
+    pub(crate) protocols: Protocols,
+}
+
+/// Which versions of HTTP an upstream's node may be spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Protocols {
+    /// HTTP/2 or HTTP/1.1 as ALPN agrees, HTTP/1.1 without TLS.
+    Any,
     /// HTTP/2 is known beforehand.
-    pub(crate) only_h2: bool,
+    Http2,
+    /// WebSocket begins in HTTP/1.1.
+    Http1,
 }
 
 /// An open connection, ready for requests.
@@ -110,11 +120,11 @@ impl Connector {
         address: SocketAddr,
     ) -> Result<Channel, ConnectError> {
         let Some(server_name) = &endpoint.server_name else {
-            return self.shake_hands(stream, endpoint.only_h2, address).await;
+            return self.shake_hands(stream, endpoint.protocols == Protocols::Http2, address).await;
         };
         let name = ServerName::try_from(server_name.to_string())
             .map_err(|_| ConnectError::Name { host: Arc::clone(server_name) })?;
-        let config = self.tls.config(endpoint.verify, endpoint.only_h2);
+        let config = self.tls.config(endpoint.verify, endpoint.protocols);
         let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|cause| {
             let rustls = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             match rustls {
@@ -125,7 +135,7 @@ impl Connector {
             }
         })?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.shake_hands(stream, is_h2 || endpoint.only_h2, address).await
+        self.shake_hands(stream, is_h2 || endpoint.protocols == Protocols::Http2, address).await
     }
 
     async fn shake_hands<S>(
@@ -155,7 +165,7 @@ impl Connector {
         builder.max_buf_size(H1_BUFFER_BYTES);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
         self.tasks.spawn(async move {
-            if let Err(cause) = connection.await {
+            if let Err(cause) = connection.with_upgrades().await {
                 tracing::debug!(%address, %cause, "upstream connection ended");
             }
         });

@@ -16,9 +16,10 @@ use tokio_util::either::Either;
 
 use crate::admit::Admitted;
 use crate::body::{RequestBody, Upload};
-use crate::connect::{Channel, ConnectError, Endpoint};
+use crate::connect::{Channel, ConnectError, Endpoint, Protocols};
 use crate::head::Head;
 use crate::identify::Identified;
+use crate::park::Line;
 use crate::pool::Lease;
 use crate::trip::Trip;
 
@@ -37,6 +38,8 @@ pub(crate) struct Answer {
     pub(crate) limits: (Plan, Reservation),
     /// The client's request id and its field, to give back (`request-id`).
     pub(crate) request_id: Option<(HeaderName, HeaderValue)>,
+    /// The client's connection, when it asked to speak WebSocket.
+    pub(crate) line: Option<Arc<Line>>,
 }
 
 /// Why an exchange failed.
@@ -63,6 +66,11 @@ pub(crate) async fn forward(
     if let Credential::Unresolved { reference } = &upstream.credential {
         return Err(unresolved(reference));
     }
+    let upgrades = head.upgrade.is_some();
+    if upgrades && !route.websocket {
+        let detail = "the route does not carry WebSocket (`enable_websocket`)";
+        return Err(Refusal::new(Code::UpgradeRefused, detail));
+    }
     let timeouts = route.timeouts.unwrap_or(upstream.timeouts);
     let dressed = headers::dress(trip, head, admitted.identified(), upstream)?;
     let mut exchange = Exchange {
@@ -87,7 +95,7 @@ pub(crate) async fn forward(
             break;
         }
         note(trip, upstream, node, tries);
-        let endpoint = endpoint(upstream, node, dressed.host.as_ref());
+        let endpoint = endpoint(upstream, node, dressed.host.as_ref(), upgrades);
         if let Some(request) = &mut exchange.request {
             kept.dress(&trip.snapshot, &endpoint, request.headers_mut())?;
         }
@@ -104,7 +112,8 @@ pub(crate) async fn forward(
         trip.learnt().timing.upstream = Some(trip.core.shared.clock.uptime().since(started));
         let (limits, upload) = (admitted.into_limits(), exchange.upload);
         let (pause_max, request_id) = (timeouts.read, dressed.request_id);
-        return Ok(Answer { response, lease, upload, pause_max, limits, request_id });
+        let line = head.upgrade.take();
+        return Ok(Answer { response, lease, upload, pause_max, limits, request_id, line });
     }
     Err(last.map_or_else(absent, |error| unreachable(&error)))
 }
@@ -306,7 +315,12 @@ fn is_repeatable(request: &Request<RequestBody>) -> bool {
     is_safe && request.body().is_empty()
 }
 
-fn endpoint(upstream: &Upstream, node: &Node, host: Option<&HeaderValue>) -> Endpoint {
+fn endpoint(
+    upstream: &Upstream,
+    node: &Node,
+    host: Option<&HeaderValue>,
+    upgrades: bool,
+) -> Endpoint {
     let rewritten = match &upstream.pass_host {
         PassHost::Rewrite(host) => Some(host),
         PassHost::Pass | PassHost::Node => None,
@@ -322,7 +336,11 @@ fn endpoint(upstream: &Upstream, node: &Node, host: Option<&HeaderValue>) -> End
         port: node.port,
         server_name,
         verify: upstream.verify,
-        only_h2: matches!(upstream.scheme, UpstreamScheme::Grpc | UpstreamScheme::Grpcs),
+        protocols: match upstream.scheme {
+            _ if upgrades => Protocols::Http1,
+            UpstreamScheme::Http | UpstreamScheme::Https => Protocols::Any,
+            UpstreamScheme::Grpc | UpstreamScheme::Grpcs => Protocols::Http2,
+        },
     }
 }
 

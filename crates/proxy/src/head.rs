@@ -1,11 +1,15 @@
 //! The request's head, read once: one host, one target, no contradiction.
 
+use std::sync::Arc;
+
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Version};
 use model::{Code, Protocol, Refusal};
 use rules::target::Target;
+
+use crate::park::Line;
 
 /// A head that can be read in one way only.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(crate) struct Head {
     /// As the client sent it.
     pub(crate) host_header: Box<str>,
     pub(crate) headers: HeaderMap,
+    /// The connection to lead elsewhere, when the request asks to speak WebSocket.
+    pub(crate) upgrade: Option<Arc<Line>>,
 }
 
 /// Reads a head.
@@ -24,21 +30,38 @@ pub(crate) struct Head {
 /// # Errors
 /// When two parsers could read it differently, or it asks for what the gate does not carry.
 pub(crate) fn read(parts: Parts) -> Result<Head, Refusal> {
-    let Parts { method, uri, version, headers, .. } = parts;
+    let Parts { method, uri, version, headers, mut extensions, .. } = parts;
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Refusal::new(Code::MethodRefused, format!("{method} is not carried")));
     }
     framing(&headers)?;
-    if headers.contains_key(UPGRADE) && version < Version::HTTP_2 {
-        return Err(Refusal::new(Code::UpgradeRefused, "a change of protocol is not carried"));
-    }
+    let upgrade = if headers.contains_key(UPGRADE) && version < Version::HTTP_2 {
+        if !asks_for_websocket(&method, &headers) {
+            let detail = "no change of protocol but to WebSocket is carried";
+            return Err(Refusal::new(Code::UpgradeRefused, detail));
+        }
+        extensions.remove::<Arc<Line>>()
+    } else {
+        None
+    };
     let host_header = host(uri.authority(), version, &headers)?;
     let target = Target::parse(&uri).map_err(|fault| {
         let code = if fault.is_ambiguous() { Code::TargetAmbiguous } else { Code::TargetInvalid };
         Refusal::new(code, fault.to_string())
     })?;
     let host = without_port(&host_header).to_ascii_lowercase().into_boxed_str();
-    Ok(Head { method, target, host, host_header, headers })
+    Ok(Head { method, target, host, host_header, headers, upgrade })
+}
+
+/// The opening of a WebSocket (RFC 6455 §4.1).
+fn asks_for_websocket(method: &Method, headers: &HeaderMap) -> bool {
+    let mut wanted = headers.get_all(UPGRADE).iter();
+    let one =
+        wanted.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    one && wanted.next().is_none()
+        && *method == Method::GET
+        && !headers.contains_key(CONTENT_LENGTH)
+        && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// The protocol a request came in.
@@ -183,8 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_protocol_is_refused() {
-        check("/", &[("host", "a"), ("upgrade", "websocket")], Err(Code::UpgradeRefused));
+    fn no_change_of_protocol_but_to_websocket_is_taken() {
+        check("/", &[("host", "a"), ("upgrade", "WebSocket")], Ok("a"));
+        for upgrade in ["h2c", "websocket, h2c", ""] {
+            check("/", &[("host", "a"), ("upgrade", upgrade)], Err(Code::UpgradeRefused));
+        }
+        let with_body = [("host", "a"), ("upgrade", "websocket"), ("content-length", "1")];
+        check("/", &with_body, Err(Code::UpgradeRefused));
     }
 
     #[test]

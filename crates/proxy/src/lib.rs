@@ -16,12 +16,14 @@ mod gate;
 mod head;
 mod identify;
 mod metrics;
+mod park;
 mod pipeline;
 mod pool;
 mod resolve;
 mod respond;
 mod tls;
 mod trip;
+mod tunnel;
 
 pub use gate::{Drained, Error, Gate, Listeners, Options};
 pub use metrics::Metrics;

@@ -20,6 +20,8 @@ pub struct Metrics {
     cores: Arc<Cores>,
     /// Open client connections.
     pub connections: Gauge,
+    /// Those of them that wait for their next request without buffers.
+    pub connections_parked: Gauge,
     /// Connections closed at once because the node held as many as it may.
     pub connections_refused: Counter,
     /// Connections opened to upstreams.
@@ -75,6 +77,7 @@ impl Metrics {
         let metrics = Self {
             cores: Arc::default(),
             connections: Gauge::default(),
+            connections_parked: Gauge::default(),
             connections_refused: Counter::default(),
             upstream_connections: Counter::default(),
             queued: Gauge::default(),
@@ -83,6 +86,11 @@ impl Metrics {
         let all = metrics.clone();
         registry.register_collector(all.cores);
         registry.register("connections", "Open client connections", all.connections);
+        registry.register(
+            "connections_parked",
+            "Open client connections that idle without buffers",
+            all.connections_parked,
+        );
         registry.register(
             "connections_refused",
             "Client connections above the bound",

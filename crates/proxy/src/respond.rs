@@ -1,12 +1,14 @@
 //! Answers: the upstream's passed on, or a refusal that every client understands.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::Incoming;
 use ledger::Reservation;
 use model::{Code, Grade, Protocol, Refusal, RequestId, Retry};
 use rules::plan::Plan;
@@ -14,11 +16,19 @@ use serde_json::json;
 
 use crate::body::ResponseBody;
 use crate::forward::{Answer, strip_hop_by_hop};
+use crate::park::Line;
 use crate::trip::Trip;
+use crate::tunnel::Tunnel;
 
 /// Passes the upstream's answer on.
 pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
-    let Answer { response, lease, upload, pause_max, limits, request_id } = answer;
+    let Answer { response, lease, upload, pause_max, limits, request_id, line } = answer;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return match line {
+            Some(line) => switch(trip, response, &line, pause_max),
+            None => refuse(trip, &unasked()),
+        };
+    }
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
     trip.learnt().status = parts.status.as_u16();
@@ -31,6 +41,31 @@ pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = parts.headers;
     answer
+}
+
+/// Leads the client's connection to the upstream's, which has stopped speaking HTTP too.
+fn switch(
+    mut trip: Trip,
+    response: Response<Incoming>,
+    line: &Arc<Line>,
+    silence_max: Duration,
+) -> Response<ResponseBody> {
+    let mut answer = Response::new(ResponseBody::own(Bytes::new(), None));
+    *answer.status_mut() = response.status();
+    answer.headers_mut().clone_from(response.headers());
+    strip_hop_by_hop(answer.headers_mut());
+    answer.headers_mut().insert(REQUEST_ID, trip.request_id());
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    trip.learnt().status = response.status().as_u16();
+    let upstream = hyper::upgrade::on(response);
+    line.lead_to(Tunnel { upstream, trip, silence_max });
+    answer
+}
+
+fn unasked() -> Refusal {
+    let detail = "the upstream changed the protocol unasked";
+    Refusal::new(Code::UpstreamBroken, detail).sealed()
 }
 
 /// Answers a request that was refused.

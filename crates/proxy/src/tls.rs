@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+
+use crate::connect::Protocols;
 
 /// The certificates an upstream's must lead to.
 pub type Roots = Arc<RootCertStore>;
@@ -59,10 +62,16 @@ fn server(
 /// A core's client configurations, each with its own cache of sessions.
 #[derive(Debug)]
 pub(crate) struct ClientTls {
-    verified: Arc<ClientConfig>,
-    verified_h2: Arc<ClientConfig>,
-    unverified: Arc<ClientConfig>,
-    unverified_h2: Arc<ClientConfig>,
+    verified: ByProtocols,
+    unverified: ByProtocols,
+}
+
+/// A configuration for each set of protocols.
+#[derive(Debug)]
+struct ByProtocols {
+    any: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
 }
 
 impl ClientTls {
@@ -70,24 +79,30 @@ impl ClientTls {
         let verified =
             ClientConfig::builder().with_root_certificates(Arc::clone(roots)).with_no_client_auth();
         let mut unverified = verified.clone();
-        unverified
-            .dangerous()
-            .set_certificate_verifier(Arc::new(Anyone(Arc::clone(verified.crypto_provider()))));
-        Self {
-            verified_h2: speaking(verified.clone(), &[b"h2"]),
-            verified: speaking(verified, &[b"h2", b"http/1.1"]),
-            unverified_h2: speaking(unverified.clone(), &[b"h2"]),
-            unverified: speaking(unverified, &[b"h2", b"http/1.1"]),
-        }
+        let anyone = Anyone(Arc::clone(verified.crypto_provider()));
+        unverified.dangerous().set_certificate_verifier(Arc::new(anyone));
+        // A session that nobody verified must not be resumed by who wants it verified.
+        unverified.resumption = Resumption::default();
+        Self { verified: ByProtocols::new(&verified), unverified: ByProtocols::new(&unverified) }
     }
 
-    pub(crate) fn config(&self, verify: bool, only_h2: bool) -> Arc<ClientConfig> {
-        Arc::clone(match (verify, only_h2) {
-            (true, false) => &self.verified,
-            (true, true) => &self.verified_h2,
-            (false, false) => &self.unverified,
-            (false, true) => &self.unverified_h2,
+    pub(crate) fn config(&self, verify: bool, protocols: Protocols) -> Arc<ClientConfig> {
+        let configs = if verify { &self.verified } else { &self.unverified };
+        Arc::clone(match protocols {
+            Protocols::Any => &configs.any,
+            Protocols::Http1 => &configs.http1,
+            Protocols::Http2 => &configs.http2,
         })
+    }
+}
+
+impl ByProtocols {
+    fn new(config: &ClientConfig) -> Self {
+        Self {
+            any: speaking(config.clone(), &[b"h2", b"http/1.1"]),
+            http1: speaking(config.clone(), &[b"http/1.1"]),
+            http2: speaking(config.clone(), &[b"h2"]),
+        }
     }
 }
 

@@ -40,9 +40,10 @@ pub struct Layer {
 }
 
 /// What a place says of one plugin.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Slot<T> {
     /// Nothing: the place below decides.
+    #[default]
     Open,
     /// The plugin does nothing (`_meta.disable`), whatever stands below.
     Off,
@@ -113,12 +114,6 @@ impl<T> Slot<T> {
             Self::Off => None,
             Self::Rule(rule) => Some(Arc::clone(rule)),
         }
-    }
-}
-
-impl<T> Default for Slot<T> {
-    fn default() -> Self {
-        Self::Open
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// Keys and values. A clone costs nothing, and a change copies one of [`SHARDS`] parts.
+/// Keys and values. A clone costs nothing, and a change copies one of `SHARDS` parts.
 #[derive(Debug)]
 pub struct Shards<K, V> {
     /// None while there is no entry, otherwise all of them.

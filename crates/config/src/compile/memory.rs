@@ -65,8 +65,7 @@ impl Memory {
     /// secrets may have moved, and those whose secrets were not there.
     pub(super) fn stale(&self, state: &State, resolved: u64) -> BTreeSet<Key> {
         let differences = |kind: &Kind| State::differences(&self.state, state, *kind);
-        let mut stale: BTreeSet<Key> =
-            Kind::ALL.iter().flat_map(differences).cloned().collect();
+        let mut stale: BTreeSet<Key> = Kind::ALL.iter().flat_map(differences).cloned().collect();
         // Settings of vaults are a part of the references into them.
         if resolved != self.resolved || stale.iter().any(|key| key.kind == Kind::Secret) {
             stale.extend(self.opened.referring().cloned());
@@ -89,3 +88,6 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! From documents to decisions.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use aws_lc_rs::hmac;
@@ -409,21 +408,66 @@ fn an_interval_in_seconds_is_the_same_as_with_its_unit() {
     assert_eq!(bucket(json!(0.25)), bucket(json!("250ms")));
 }
 
+/// Whether a change moves the version of the agents.
+fn check_version(before: &State, change: Change, expected: bool) {
+    let of = |state: &State| {
+        compile(state, &keyring(), &|_| Err(String::new()), 0).unwrap().agents.version
+    };
+    let mut after = before.clone();
+    let changes = vec![change];
+    after
+        .apply(&Command { at: Timestamp::from_secs(2), base: None, force: true, changes })
+        .unwrap();
+    assert_eq!(of(before) != of(&after), expected);
+    // Read from the disk, it may be another one, but never an older one's.
+    let rows = Kind::ALL.iter().flat_map(|kind| after.list(*kind));
+    let rows = rows.map(|(key, stored)| (key.clone(), stored.clone()));
+    let restored = State::restore(after.revision(), rows);
+    assert_ne!(of(before), of(&restored));
+}
+
 #[test]
-fn the_version_of_the_agents_moves_with_them_and_with_secrets_only() {
-    let mut resources = BTreeMap::from([
+fn the_version_of_the_agents_moves_with_whatever_an_identity_is_made_of() {
+    let vault = json!({"uri": "https://v:8200", "prefix": "kv", "token": "$env://T"});
+    let before = state(&[
+        ("secrets/vault/1", vault),
         ("routes/1", json!({"uri": "/a", "plugins": {}})),
-        ("consumers/a", agent()),
+        ("upstreams/1", json!({"nodes": {"a:80": 1}})),
+        ("limits/1", json!({"per": "agent", "rate": 1})),
+        ("teams/t", json!({})),
+        ("agents/a", agent()),
+        ("credentials/a/one", json!({"plugins": {"key-auth": {"key": "$secret://vault/1/p/k"}}})),
     ]);
-    let of = |resources: &BTreeMap<&'static str, Value>, resolved| {
-        let state = state(&resources.clone().into_iter().collect::<Vec<_>>());
+    let put = |path: &str, value: Value| {
+        let (kind, id) = path.split_once('/').unwrap();
+        let key = Key::new(Kind::from_name(kind).unwrap(), id);
+        Change::Put { key, value, expect: Expect::Any, stamp: Stamp::Now }
+    };
+    let delete = |path: &str| {
+        let (kind, id) = path.split_once('/').unwrap();
+        let key = Key::new(Kind::from_name(kind).unwrap(), id);
+        Change::Delete { key, expect: Expect::Any }
+    };
+    let moved = json!({"uri": "https://w:8200", "prefix": "kv", "token": "$env://T"});
+    check_version(&before, put("secrets/vault/1", moved), true);
+    check_version(&before, put("teams/t", json!({"organisation": "acme"})), true);
+    check_version(&before, put("agents/b", json!({})), true);
+    let by_key = json!({"plugins": {"key-auth": {"key": "k"}}});
+    check_version(&before, put("credentials/a/one", by_key), true);
+    for path in ["secrets/vault/1", "teams/t", "agents/a", "credentials/a/one"] {
+        check_version(&before, delete(path), true);
+    }
+    check_version(&before, put("routes/1", json!({"uri": "/b", "plugins": {}})), false);
+    check_version(&before, put("upstreams/1", json!({"nodes": {"b:80": 1}})), false);
+    check_version(&before, delete("limits/1"), false);
+}
+
+#[test]
+fn the_version_of_the_agents_moves_when_secrets_were_resolved_anew() {
+    let state = state(&[("agents/a", agent())]);
+    let of = |resolved| {
         compile(&state, &keyring(), &|_| Err(String::new()), resolved).unwrap().agents.version
     };
-    let first = of(&resources, 0);
-    assert_eq!(of(&resources, 0), first);
-    assert_ne!(of(&resources, 1), first);
-    resources.insert("routes/2", json!({"uri": "/b", "plugins": {}}));
-    assert_eq!(of(&resources, 0), first);
-    resources.insert("consumer_groups/t", json!({}));
-    assert_ne!(of(&resources, 0), first);
+    assert_eq!(of(3), of(3));
+    assert_ne!(of(3), of(4));
 }

@@ -203,8 +203,9 @@ impl Draft {
         for (key, value) in &written {
             for (what, path, text) in plugin::identities(value) {
                 let identity = (what, text.to_owned());
-                let is_other =
-                    |other: &&Key| *other != *key && (*other < *key || !written.contains_key(*other));
+                let is_other = |other: &&Key| {
+                    *other != *key && (*other < *key || !written.contains_key(*other))
+                };
                 let other = self.state.index.owners(&identity).find(is_other);
                 if let Some(other) = other {
                     return Err(Rejected::Duplicate {

@@ -202,7 +202,6 @@ fn what_is_still_named_is_deleted_by_force_only() {
 
 /// A resource that names another one: it can be written and the other one deleted in the right
 /// order only.
-#[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
 fn check_link(path: &str, value: Value, place: &str, named: &str, found: Value) {
     let mut state = State::default();
     let rejected = state.apply(&command(1, vec![put(path, value.clone())]));
@@ -303,8 +302,17 @@ fn a_fault_anywhere_leaves_everything_as_it_was() {
 
 fn change() -> impl Strategy<Value = Change> {
     let ids = prop::sample::select(vec!["1", "2", "x/y"]);
-    let values =
-        prop::sample::select(vec![route("1"), route("2"), upstream(), json!({}), json!(1)]);
+    let values = prop::sample::select(vec![
+        route("1"),
+        route("2"),
+        upstream(),
+        consumer("k1"),
+        consumer("k2"),
+        json!({"nodes": {"a:80": 1}, "credential": "$env://A"}),
+        json!({"team": "1"}),
+        json!({}),
+        json!(1),
+    ]);
     let expects =
         prop::sample::select(vec![Expect::Any, Expect::Absent, Expect::Modified(Revision::new(1))]);
     let kinds = prop::sample::select(Kind::ALL.to_vec());
@@ -341,7 +349,47 @@ proptest! {
         }
         let restored = State::restore(one.revision(), rows(&one).into_iter());
         prop_assert_eq!(rows(&restored), rows(&one));
+        prop_assert_eq!(index(&restored), index(&one));
     }
+}
+
+/// What the resources say of each other, as far as these tests know them.
+fn index(state: &State) -> Vec<String> {
+    let mut lines = vec![format!("{:?}", state.written_references().collect::<Vec<_>>())];
+    for kind in Kind::ALL {
+        for id in ["1", "2", "alice", "dns"] {
+            let key = Key::new(*kind, id);
+            lines.push(format!("{key} {:?}", state.referrers(&key).collect::<Vec<_>>()));
+            lines.push(format!("{key} {:?}", state.credentials(&key)));
+        }
+    }
+    for key in ["k1", "k2"] {
+        let identity = ("jwt-auth", key.to_owned());
+        lines.push(format!("{key} {:?}", state.index.owners(&identity).collect::<Vec<_>>()));
+    }
+    lines
+}
+
+#[test]
+fn what_is_named_no_more_can_be_deleted_and_used_again() {
+    let mut state = sample();
+    let reference =
+        |name: &str| json!({"nodes": {"a:80": 1}, "credential": format!("$env://{name}")});
+    let steps = [
+        vec![put("upstreams/2", reference("A")), put("upstreams/3", reference("A"))],
+        vec![put("routes/1", route("2"))],
+        vec![delete("upstreams/1")],
+        vec![put("upstreams/2", reference("B"))],
+        vec![put("consumers/alice", consumer("k3"))],
+        vec![put("consumers/bob", consumer("k1"))],
+        vec![delete("teams/dns")],
+    ];
+    for changes in steps {
+        state.apply(&command(1, changes)).unwrap();
+        let restored = State::restore(state.revision(), rows(&state).into_iter());
+        assert_eq!(index(&state), index(&restored));
+    }
+    assert_eq!(crate::references(&state).len(), 2);
 }
 
 #[test]

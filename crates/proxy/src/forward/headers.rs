@@ -1,6 +1,6 @@
 //! The head the upstream gets: what the agent must not send is out, the real credential is in.
 
-use http::header::{CONNECTION, COOKIE, HeaderName, TE};
+use http::header::{CONNECTION, COOKIE, HeaderName, TE, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use model::{Code, Refusal};
@@ -65,6 +65,10 @@ pub(crate) fn dress(
     let request_id = request_id(trip, &mut headers, plugins);
     if let Credential::Ready { header, value } = &upstream.credential {
         headers.insert(header.clone(), value.clone());
+    }
+    if head.upgrade.is_some() {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     headers.insert(TRACEPARENT, trip.trace.traceparent());
     if target.path() != head.target.path() {
