@@ -9,7 +9,7 @@ use rules::plugin::{Plugin, Plugins, Sources};
 use rules::record::{BodyCapture, FileLogger, RecordShape, Syslog};
 use rules::variable::Variable;
 
-use crate::format;
+use crate::format::{self, Wanted};
 
 /// One request for the record.
 #[derive(Debug)]
@@ -45,20 +45,45 @@ impl<T> Clone for Logger<T> {
     }
 }
 
+/// What a logger's author makes its writing depend on.
+pub trait Conditional {
+    /// A request is written when all of these hold.
+    fn conditions(&self) -> [Option<&Expression>; 2];
+
+    fn record(&self) -> &RecordShape;
+}
+
+impl Conditional for Plugin<Syslog> {
+    fn conditions(&self) -> [Option<&Expression>; 2] {
+        [self.filter.as_ref(), None]
+    }
+
+    fn record(&self) -> &RecordShape {
+        &self.rule.record
+    }
+}
+
+impl Conditional for Plugin<FileLogger> {
+    fn conditions(&self) -> [Option<&Expression>; 2] {
+        [self.filter.as_ref(), self.rule.only.as_ref()]
+    }
+
+    fn record(&self) -> &RecordShape {
+        &self.rule.record
+    }
+}
+
 impl Loggers {
-    /// Those of `plugins` whose conditions hold. Every condition (`_meta.filter`, `match`, the
-    /// ones on bodies) is judged here, on what is known once the identity is proven, and never
-    /// again. Costs nothing where no logger is configured.
+    /// Those of `plugins` whose conditions (`_meta.filter`, `match`, the ones on bodies) hold or
+    /// may yet hold: a condition on what only the end will show is judged at the end, every other
+    /// one here and never again. Costs nothing where no logger is configured.
     #[must_use]
     pub fn choose(plugins: &Plugins, facts: &Facts<'_>) -> Self {
-        let syslog = plugins.syslog.as_ref().filter(|plugin| holds(&plugin.filter, facts));
-        let file = plugins
-            .file_logger
-            .as_ref()
-            .filter(|plugin| holds(&plugin.filter, facts) && holds(&plugin.rule.only, facts));
+        let syslog = plugins.syslog.as_ref().filter(|plugin| may_write(&***plugin, facts));
+        let file = plugins.file_logger.as_ref().filter(|plugin| may_write(&***plugin, facts));
         Self {
-            syslog: syslog.map(|plugin| Logger::new(plugin, &plugin.rule.record, facts)),
-            file: file.map(|plugin| Logger::new(plugin, &plugin.rule.record, facts)),
+            syslog: syslog.map(|plugin| Logger::new(plugin, facts)),
+            file: file.map(|plugin| Logger::new(plugin, facts)),
         }
     }
 
@@ -83,10 +108,14 @@ impl Loggers {
     }
 }
 
-impl<T> Logger<T> {
-    fn new(plugin: &Arc<Plugin<T>>, record: &RecordShape, facts: &Facts<'_>) -> Self {
+impl<T> Logger<T>
+where
+    Plugin<T>: Conditional,
+{
+    fn new(plugin: &Arc<Plugin<T>>, facts: &Facts<'_>) -> Self {
+        let record = plugin.record();
         let wanted = |body: &Option<BodyCapture>| {
-            let body = body.as_ref().filter(|body| holds(&body.when, facts))?;
+            let body = body.as_ref().filter(|body| may_hold(body.when.as_ref(), facts))?;
             Some(body.max_bytes)
         };
         Self {
@@ -95,11 +124,51 @@ impl<T> Logger<T> {
             response_body: wanted(&record.response_body),
         }
     }
+
+    /// What it writes of a request that has ended; `None` when a condition on the end does not
+    /// hold.
+    pub(crate) fn decide(&self, outcome: &Outcome, captures: &Captures) -> Option<Wanted> {
+        let holds = |condition: Option<&Expression>| {
+            let late = condition.filter(|condition| is_late(condition));
+            late.is_none_or(|condition| {
+                condition
+                    .holds_with(&mut |variable| format::value_of(variable, (outcome, captures)))
+            })
+        };
+        if !self.plugin.conditions().into_iter().all(holds) {
+            return None;
+        }
+        let record = self.plugin.record();
+        let wanted = |max: Option<usize>, body: &Option<BodyCapture>| {
+            max.filter(|_| holds(body.as_ref().and_then(|body| body.when.as_ref())))
+        };
+        Some(Wanted {
+            request_body: wanted(self.request_body, &record.request_body),
+            response_body: wanted(self.response_body, &record.response_body),
+        })
+    }
+
+    /// The conditions that are judged at the end.
+    fn late(&self) -> impl Iterator<Item = &Expression> {
+        let record = self.plugin.record();
+        let bodies = [&record.request_body, &record.response_body].into_iter().flatten();
+        let conditions = self.plugin.conditions().into_iter().flatten();
+        conditions.chain(bodies.filter_map(|body| body.when.as_ref())).filter(|one| is_late(one))
+    }
 }
 
-/// An absent condition holds.
-fn holds(condition: &Option<Expression>, facts: &Facts<'_>) -> bool {
-    condition.as_ref().is_none_or(|condition| condition.holds(facts))
+fn may_write(plugin: &impl Conditional, facts: &Facts<'_>) -> bool {
+    plugin.conditions().into_iter().all(|condition| may_hold(condition, facts))
+}
+
+/// Whether a condition holds, or is to be judged at the end. An absent one holds.
+fn may_hold(condition: Option<&Expression>, facts: &Facts<'_>) -> bool {
+    condition.is_none_or(|condition| is_late(condition) || condition.holds(facts))
+}
+
+/// Whether a condition asks for what only the end will show.
+fn is_late(condition: &Expression) -> bool {
+    condition.variables().iter().any(|variable| matches!(variable, Variable::Ended(_)))
 }
 
 /// Further names whose values are credentials and are never written: what a route's `jwt-auth`
@@ -171,6 +240,12 @@ impl Captures {
             format::for_each_variable(found, &mut |variable| {
                 captures.take_one(variable, facts, secrets);
             });
+        }
+        let syslog = loggers.syslog.iter().flat_map(Logger::late);
+        for condition in syslog.chain(loggers.file.iter().flat_map(Logger::late)) {
+            for variable in condition.variables() {
+                captures.take_one(variable, facts, secrets);
+            }
         }
         captures
     }

@@ -119,7 +119,7 @@ fn write_members(
 }
 
 /// A variable's value once the request has ended.
-fn value_of<'a>(
+pub(crate) fn value_of<'a>(
     variable: &Variable,
     (outcome, captures): (&'a Outcome, &'a Captures),
 ) -> Option<Cow<'a, str>> {

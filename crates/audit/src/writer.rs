@@ -9,10 +9,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::Metrics;
-use crate::entry::{Entry, Logger};
+use crate::entry::Entry;
 use crate::file::Segments;
 use crate::file_logger::{Lines, RouteFiles};
-use crate::format::{self, Wanted};
+use crate::format;
 use crate::json::Object;
 use crate::metrics::Sink;
 use crate::record;
@@ -174,17 +174,21 @@ impl Writer {
             object.end();
             self.lines.push(b'\n');
             self.records += 1;
-            if let Some(logger) = &entry.loggers.file {
+            if let Some(logger) = &entry.loggers.file
+                && let Some(wanted) = logger.decide(&entry.outcome, &entry.captures)
+            {
                 let rule = &logger.plugin.rule;
                 let lines = lines_for(&mut routes, &rule.path);
-                format::write(&mut lines.bytes, &entry, &rule.record, wanted(logger));
+                format::write(&mut lines.bytes, &entry, &rule.record, wanted);
                 lines.bytes.push(b'\n');
                 lines.records += 1;
             }
-            if let Some(logger) = &entry.loggers.syslog {
+            if let Some(logger) = &entry.loggers.syslog
+                && let Some(wanted) = logger.decide(&entry.outcome, &entry.captures)
+            {
                 let rule = &logger.plugin.rule;
                 self.message.clear();
-                format::write(&mut self.message, &entry, &rule.record, wanted(logger));
+                format::write(&mut self.message, &entry, &rule.record, wanted);
                 let at = entry.outcome.started;
                 self.syslog.send(&rule.target, rule.batch, at, &self.message);
             }
@@ -267,10 +271,6 @@ impl Writer {
         let taken = entries.max_capacity() - entries.capacity();
         self.metrics.seats.set(i64::try_from(taken).unwrap_or(i64::MAX));
     }
-}
-
-fn wanted<T>(logger: &Logger<T>) -> Wanted {
-    Wanted { request_body: logger.request_body, response_body: logger.response_body }
 }
 
 /// The lines of one file; few files are written in one batch, so a search is cheapest.

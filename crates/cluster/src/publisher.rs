@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Fault, HostCredential, Key, Keyring, Reference, State};
+use config::{Compiler, Fault, HostCredential, Key, Keyring, Reference, State};
 use rules::upstream::Credential;
 use rules::{Snapshot, Unresolved};
 use tokio::sync::watch;
@@ -14,7 +14,8 @@ use crate::secret::Secrets;
 /// Compiles states and publishes what came out. Owned by the writer's thread, since a compile of
 /// a large document takes long.
 pub(crate) struct Publisher {
-    pub(crate) keyring: Arc<Keyring>,
+    /// Remembers the last state it compiled, also one that was thrown away.
+    pub(crate) compiler: Compiler,
     pub(crate) secrets: Arc<Secrets>,
     /// What this node keeps for hosts.
     pub(crate) credentials: Vec<HostCredential>,
@@ -32,13 +33,15 @@ pub(crate) struct Compiled {
 
 impl Publisher {
     /// Compiles a state with the secrets that this node knows; new ones are waited for so long.
-    pub(crate) fn compile(&self, state: &State, patience: Duration) -> Compiled {
+    pub(crate) fn compile(&mut self, state: &State, patience: Duration) -> Compiled {
         let mut references = config::references(state);
         references.extend(self.credentials.iter().map(|kept| kept.reference().clone()));
         self.secrets.want(&references, patience);
         // Read before the values: what moves in between is compiled again, not missed.
         let generation = self.secrets.generation();
-        let compiled = compile(state, &self.keyring, &self.secrets, generation);
+        let secrets = &self.secrets;
+        let resolve = |reference: &Reference| secrets.value(reference);
+        let compiled = self.compiler.compile(state, &resolve, generation);
         let snapshot = compiled.map(|mut snapshot| {
             self.add_credentials(&mut snapshot);
             Arc::new(snapshot)
@@ -86,7 +89,7 @@ impl Publisher {
     }
 }
 
-/// Compiles a state with what is known of its secrets, without waiting for any.
+/// Compiles a state once, with what is known of its secrets, without waiting for any.
 pub(crate) fn compile(
     state: &State,
     keyring: &Keyring,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use config::{HostCredential, Keyring};
+use config::{Compiler, HostCredential, Keyring};
 use model::{Clock, Entropy, NodeName};
 use rules::Snapshot;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -170,7 +170,7 @@ impl Prepare {
             dry_runs: Arc::new(Semaphore::new(DRY_RUNS_MAX)),
         };
         let publisher = Publisher {
-            keyring: Arc::clone(&keyring),
+            compiler: Compiler::new(Arc::clone(&keyring)),
             secrets,
             credentials: options.credentials,
             snapshots: publish,

@@ -132,7 +132,7 @@ impl Writer {
     ///
     /// # Errors
     /// The faults that the current state does not have.
-    fn draft(&self, batch: &[Proposal]) -> Result<Draft, Vec<(Key, Fault)>> {
+    fn draft(&mut self, batch: &[Proposal]) -> Result<Draft, Vec<(Key, Fault)>> {
         let mut state = State::clone(&self.state);
         let mut rows = Rows::new();
         let mut answers = Vec::with_capacity(batch.len());

@@ -8,8 +8,8 @@ use model::{Code, Protocol, RequestId, Scheme};
 use proptest::prelude::*;
 use rules::expression::Expression;
 use rules::fact::Facts;
-use rules::plugin::{Plugins, Sources};
-use rules::record::BodyCapture;
+use rules::plugin::{Plugin, Plugins, Sources};
+use rules::record::{BodyCapture, FileLogger};
 use rules::target::Target;
 use serde_json::{Value, json};
 
@@ -28,12 +28,12 @@ fn headers() -> HeaderMap {
         .collect()
 }
 
-/// The line of a logger with this shape, and the entry it is made of.
-fn written(shape: &RecordShape, change: impl FnOnce(&mut Entry)) -> (Value, String) {
+/// Does something with the facts of an invented request.
+fn with_facts<R>(act: impl FnOnce(&Facts<'_>) -> R) -> R {
     let uri: Uri = "/zones/%7Ea?page=2&jwt=hunter2&t=hunter2".parse().unwrap();
     let target = Target::parse(&uri).unwrap();
     let headers = headers();
-    let facts = Facts {
+    act(&Facts {
         request_id: RequestId(1),
         client: "192.0.2.7:4711".parse().unwrap(),
         server: "198.51.100.1:9443".parse().unwrap(),
@@ -46,7 +46,11 @@ fn written(shape: &RecordShape, change: impl FnOnce(&mut Entry)) -> (Value, Stri
         headers: &headers,
         route: None,
         identity: None,
-    };
+    })
+}
+
+/// The line of a logger with this shape, and the entry it is made of.
+fn written(shape: &RecordShape, change: impl FnOnce(&mut Entry)) -> (Value, String) {
     let plugins = Plugins {
         file_logger: to_file(Path::new("/x"), shape.clone()).file.map(|logger| logger.plugin),
         ..Plugins::default()
@@ -58,8 +62,11 @@ fn written(shape: &RecordShape, change: impl FnOnce(&mut Entry)) -> (Value, Stri
         hide: false,
     };
     let secrets = SecretNames { sources: [Some(&sources), None] };
-    let loggers = Loggers::choose(&plugins, &facts);
-    let captures = Captures::take(&loggers, &facts, secrets);
+    let (loggers, captures) = with_facts(|facts| {
+        let loggers = Loggers::choose(&plugins, facts);
+        let captures = Captures::take(&loggers, facts, secrets);
+        (loggers, captures)
+    });
     let mut entry = Entry { outcome: outcome(1), loggers, captures, bodies: Bodies::default() };
     change(&mut entry);
     let debug = format!("{entry:?}");
@@ -214,4 +221,46 @@ proptest! {
         let given = |entry: &mut Entry| entry.bodies.request = Some(Body { bytes, is_cut });
         prop_assert!(written(&shape, given).0.is_object());
     }
+}
+
+/// Whether a logger with this `match` and this condition on the answer's body writes a request
+/// that ended with 404, and whether with the body; `None` when it does not write.
+#[track_caller]
+fn check_conditions(only: &Value, on_body: Option<&Value>, expected: Option<bool>) {
+    let expression = |json: &Value| Expression::compile(json).unwrap();
+    let when = on_body.map(expression);
+    let record = RecordShape {
+        response_body: Some(BodyCapture { max_bytes: 10, when }),
+        ..RecordShape::default()
+    };
+    let mut logger = to_file(Path::new("/x"), record).file.unwrap();
+    let rule = FileLogger { only: Some(expression(only)), ..logger.plugin.rule.clone() };
+    logger.plugin = Arc::new(Plugin { rule, ..Plugin::clone(&logger.plugin) });
+    let plugins = Plugins { file_logger: Some(logger.plugin), ..Plugins::default() };
+    let mut ended = outcome(1);
+    ended.status = 404;
+    let decided = with_facts(|facts| {
+        let loggers = Loggers::choose(&plugins, facts);
+        let captures = Captures::take(&loggers, facts, SecretNames::default());
+        loggers.file.and_then(|logger| logger.decide(&ended, &captures))
+    });
+    assert_eq!(decided.map(|wanted| wanted.response_body.is_some()), expected, "{only}");
+}
+
+#[test]
+fn a_condition_is_judged_as_soon_as_it_can_be() {
+    check_conditions(&json!([["http_x_team", "==", "dns"]]), None, Some(true));
+    check_conditions(&json!([["http_x_team", "==", "web"]]), None, None);
+    check_conditions(&json!([["status", ">=", 400]]), None, Some(true));
+    check_conditions(&json!([["status", ">=", 500]]), None, None);
+    // What the head says is still known at the end.
+    check_conditions(
+        &json!([["status", "==", 404], ["http_x_team", "==", "dns"]]),
+        None,
+        Some(true),
+    );
+    check_conditions(&json!([["status", "==", 404], ["http_x_team", "==", "web"]]), None, None);
+    let always = json!([["http_x_team", "==", "dns"]]);
+    check_conditions(&always, Some(&json!([["status", "<", 400]])), Some(false));
+    check_conditions(&always, Some(&json!([["status", "==", 404]])), Some(true));
 }
