@@ -77,11 +77,16 @@ pub(crate) struct Run {
         value_delimiter = ','
     )]
     pub(crate) resolve: Vec<proxy::Override>,
-    /// The credential that calls to a host carry where a route's upstream names none, as
-    /// HOST[:PORT]=$env://NAME or HOST[:PORT]=$secret://file/PATH; sent over verified TLS for proven agents
-    /// only
-    #[arg(long, value_name = "HOST=REFERENCE", env = "TOLLGATE_CREDENTIAL", value_delimiter = ',')]
-    pub(crate) credential: Vec<config::HostCredential>,
+    /// What calls to a host carry where the upstream names no credential, as
+    /// HOST[:PORT]=$env://NAME or HOST[:PORT]=$secret://file/PATH
+    #[arg(
+        long,
+        value_name = "HOST=REFERENCE",
+        env = "TOLLGATE_CREDENTIAL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) credential: Vec<String>,
     /// Trust the certificates in this PEM file too when speaking to upstreams
     #[arg(long, value_name = "FILE", env = "TOLLGATE_UPSTREAM_CA")]
     pub(crate) upstream_ca: Option<PathBuf>,

@@ -117,8 +117,8 @@ impl Settings {
             let read = text.parse().map_err(anyhow::Error::msg);
             overrides.push(read.context("the setting `resolve` is wrong")?);
         }
-        let mut credentials = run.credential;
-        for text in &file.credentials {
+        let mut credentials = Vec::new();
+        for text in run.credential.iter().chain(&file.credentials) {
             let read = text.parse().map_err(anyhow::Error::msg);
             credentials.push(read.context("the setting `credentials` is wrong")?);
         }
