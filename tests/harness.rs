@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use model::{Clock as _, SystemClock};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A running demo: one node with two agents in front of the stand-in.
@@ -103,6 +103,148 @@ impl Drop for Demo {
     }
 }
 
+/// A node with an empty document, in front of whatever a test puts there.
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) http: String,
+    /// Where agents come in over TLS, if they do.
+    pub(crate) https: Option<String>,
+    pub(crate) admin: String,
+    pub(crate) metrics: String,
+    pub(crate) pid: u32,
+}
+
+impl Node {
+    /// Starts a node on free ports over a data directory. Further settings as on the command line.
+    pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
+        let mut child = tollgate()
+            .args(["run", "--announce", "--http", ANY, "--admin", ANY, "--metrics", ANY, "--data"])
+            .arg(data)
+            .args(arguments)
+            .env("TOLLGATE_ADMIN_KEY", ADMIN_KEY)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the node starts");
+        let line = first_line(&mut child);
+        let text = |pointer: &str| {
+            let found = line.pointer(pointer).and_then(Value::as_str);
+            found.unwrap_or_else(|| panic!("no {pointer} in {line}")).to_owned()
+        };
+        let https = line.pointer("/https").and_then(Value::as_str).map(str::to_owned);
+        let (http, admin, metrics) = (text("/http"), text("/admin"), text("/metrics"));
+        Self { pid: child.id(), child, http, https, admin, metrics }
+    }
+
+    /// Asks the Admin API.
+    pub(crate) fn administer(&self, arguments: &[&str], path: &str) -> Answer {
+        let key = format!("X-API-KEY: {ADMIN_KEY}");
+        curl(&[&["-H", &key], arguments, &[&format!("http://{}{path}", self.admin)]].concat())
+    }
+
+    /// Puts a resource; the Admin API must take it.
+    pub(crate) fn put(&self, path: &str, body: &Value) {
+        let answer = self.administer(&["-X", "PUT", "-d", &body.to_string()], path);
+        assert!(matches!(answer.status, 200 | 201), "{path}: {answer:?}");
+    }
+
+    /// Sends every request to one upstream. Both in the Admin API's shape; the route's members are
+    /// added to its `uri` and its upstream.
+    pub(crate) fn carry(&self, upstream: &Value, route: &Value) {
+        self.put("/apisix/admin/upstreams/only", upstream);
+        let mut whole = json!({ "uri": "/*", "upstream_id": "only" });
+        let members = route.as_object().into_iter().flatten();
+        whole
+            .as_object_mut()
+            .expect("an object")
+            .extend(members.map(|(n, v)| (n.clone(), v.clone())));
+        self.put("/apisix/admin/routes/only", &whole);
+    }
+
+    /// The most memory it ever held, in bytes.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid);
+        let status = std::fs::read_to_string(path).expect("the node lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let kibibytes = line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number");
+        kibibytes * 1_024
+    }
+
+    /// Ends it without a warning.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it is killed");
+        drop(self.child.wait());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A node of one core, so that a kept connection is the one used next, in front of one upstream.
+pub(crate) struct Gate {
+    pub(crate) node: Node,
+    pub(crate) data: TempDir,
+}
+
+impl Gate {
+    /// Carries everything to an upstream.
+    pub(crate) fn before(upstream: &Value) -> Self {
+        Self::start(upstream, &json!({}), &[])
+    }
+
+    /// The same with members of the route, and settings as on the command line.
+    pub(crate) fn start(upstream: &Value, route: &Value, arguments: &[&str]) -> Self {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let settings = data.path().join("settings.yaml");
+        std::fs::write(&settings, "cores: 1\n").expect("the settings are written");
+        let settings = settings.to_str().expect("a path in text");
+        let node = Node::start(
+            &data.path().join("node"),
+            &[&["--settings", settings], arguments].concat(),
+        );
+        node.carry(upstream, route);
+        Self { node, data }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.node.http)
+    }
+
+    /// Asks with curl.
+    pub(crate) fn ask(&self, arguments: &[&str], path: &str) -> Answer {
+        curl(&[arguments, &[&self.url(path)]].concat())
+    }
+
+    /// The records of a path so far.
+    pub(crate) fn records(&self, path: &str) -> Vec<Value> {
+        let file = self.data.path().join("node/audit/audit.jsonl");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        // A line that is still being written has no end yet.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let read = |line| serde_json::from_str::<Value>(line).expect("a record is JSON");
+        whole.lines().map(read).filter(|record| at(record, "/path") == path).collect()
+    }
+
+    /// The records of so many requests to a path, once they are there.
+    pub(crate) fn records_of(&self, path: &str, count: usize) -> Vec<Value> {
+        let records = wait_for("the records", || {
+            Some(self.records(path)).filter(|records| records.len() >= count)
+        });
+        assert_eq!(records.len(), count, "{records:#?}");
+        records
+    }
+
+    /// The record of the only request to a path, once it is there.
+    pub(crate) fn record(&self, path: &str) -> Value {
+        self.records_of(path, 1).remove(0)
+    }
+}
+
 /// An answer as curl printed it.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -120,6 +262,12 @@ impl Answer {
 
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    /// The status and the code of a refusal.
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        let code = at(&self.json(), "/code").as_str().map(str::to_owned);
+        (self.status, code.unwrap_or_else(|| panic!("no refusal: {self:?}")))
     }
 }
 
@@ -148,6 +296,11 @@ pub(crate) fn curl(arguments: &[&str]) -> Answer {
     }
 }
 
+/// What stands in a JSON value at a pointer (RFC 6901); `null` where nothing does.
+pub(crate) fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
+}
+
 /// The program under test.
 pub(crate) fn tollgate() -> Command {
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
@@ -170,6 +323,12 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         std::thread::park_timeout(Duration::from_millis(10));
     }
 }
+
+/// The key of every [`Node`]'s Admin API.
+pub(crate) const ADMIN_KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// A free port on loopback.
+const ANY: &str = "127.0.0.1:0";
 
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,7 +1,21 @@
 //! The whole product from outside: real processes, real sockets, real clients.
 
 mod article;
+mod carry;
+mod collector;
+mod command;
 mod durability;
+mod example;
+mod gate;
 mod harness;
+mod head;
+mod identity;
+mod limit;
+mod records;
 mod sdk;
+mod secret;
 mod tidy;
+mod trust;
+mod tunnel;
+mod upstream;
+mod wire;

@@ -17,7 +17,7 @@ fn shouting() -> Raw {
         );
         let mut buffer = [0; 1_024];
         while let Ok(length @ 1..) = visit.wire.read(&mut buffer) {
-            visit.wire.send(buffer[..length].to_ascii_uppercase());
+            visit.wire.send(buffer.get(..length).unwrap_or_default().to_ascii_uppercase());
         }
     })
 }

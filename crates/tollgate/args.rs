@@ -40,7 +40,10 @@ pub(crate) enum Command {
         command: Agent,
     },
     /// Print the version
-    Version,
+    Version {
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -78,7 +81,7 @@ pub(crate) struct Run {
     )]
     pub(crate) resolve: Vec<proxy::Override>,
     /// What calls to a host carry where the upstream names no credential, as
-    /// HOST[:PORT]=$env://NAME or HOST[:PORT]=$secret://file/PATH
+    /// `HOST:PORT=$env://NAME` or `HOST=$secret://file/PATH`
     #[arg(
         long,
         value_name = "HOST=REFERENCE",
@@ -143,6 +146,8 @@ pub(crate) struct Check {
     /// A YAML or JSON document
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: PathBuf,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -212,6 +217,8 @@ pub(crate) struct Mint {
     /// The run the token is for
     #[arg(long)]
     pub(crate) run: Option<String>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Subcommand)]

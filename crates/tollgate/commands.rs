@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
+use serde_json::json;
 
-use crate::args::{Agent, Args, Command, Token};
+use crate::args::{Agent, Args, Command, Output, Token};
 use crate::serve;
 use crate::settings::Settings;
 
@@ -51,7 +52,13 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Delete(delete) => block_on(document::delete(delete))?,
         Command::Token { command: Token::Mint(mint) } => token::mint(&mint)?,
         Command::Agent { command: Agent::Create(create) } => block_on(agent::create(create))?,
-        Command::Version => writeln!(std::io::stdout(), "tollgate {}", env!("CARGO_PKG_VERSION"))?,
+        Command::Version { output: Output::Text } => {
+            writeln!(std::io::stdout(), "tollgate {}", env!("CARGO_PKG_VERSION"))?;
+        }
+        Command::Version { output: Output::Json } => {
+            let version = json!({ "name": "tollgate", "version": env!("CARGO_PKG_VERSION") });
+            writeln!(std::io::stdout(), "{version}")?;
+        }
         Command::Completions { shell } => {
             let mut command = Args::command();
             clap_complete::generate(shell, &mut command, "tollgate", &mut std::io::stdout());

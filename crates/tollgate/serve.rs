@@ -1,5 +1,6 @@
 //! A node, put together: the one place that knows every part, and that reads the environment.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use model::{Clock, Entropy, NodeName, SystemClock, SystemEntropy};
 use proxy::{Drained, Gate, Listeners, ServerTls};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,13 +49,14 @@ pub(crate) struct Addresses {
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn run(settings: Settings) -> Result<()> {
+    let mut signals = Signals::watch()?;
     let (node, addresses) = start(&settings).await?;
     let Addresses { http, https, admin, metrics } = &addresses;
     tracing::info!(?http, ?https, %admin, %metrics, "the node is up");
     if settings.announce {
         announce(&addresses)?;
     }
-    wait(&settings, &node).await?;
+    wait(&mut signals, &settings, &node).await;
     stop(node, settings.drain).await
 }
 
@@ -82,8 +84,7 @@ async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     audit_metrics.register(&mut registry);
     let options = audit::Options::new(data.join("audit"), &settings.node, Arc::clone(&roots));
     let (recorder, records) = audit::Recorder::start(options, Arc::clone(&clock), audit_metrics)?;
-    let ledger = Embedded::open(&data.join("ledger"), clock.now(), clock.uptime())?;
-    let ledger = Arc::new(ledger);
+    let ledger = Arc::new(Embedded::open(&data.join("ledger"), clock.now(), clock.uptime())?);
     let tls = gateway_tls(settings)?;
     let gate = Gate::start(&proxy::Options {
         node: NodeName::new(&settings.node),
@@ -105,15 +106,15 @@ async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let desk =
         admin::Options { cluster: handle.clone(), keys: Some(keys), clock: Arc::clone(&clock) };
     let door_tls = settings.admin_tls.as_ref().map(listen::server).transpose()?;
-    let (admin_door, admin) = bind(settings.admin).await?;
-    doors.spawn(admin::serve(admin_door, admin::router(desk), door_tls, stop.clone()));
+    let (door, admin) = bind(settings.admin).await?;
+    doors.spawn(admin::serve(door, admin::router(desk), door_tls, stop.clone()));
     let probes = admin::probes(admin::Probes {
         why_not_ready: why_not_ready(handle, stop.clone()),
         metrics: Arc::new(move || registry.encode()),
         metrics_type: telemetry::prometheus::CONTENT_TYPE,
     });
-    let (metrics_door, metrics) = bind(settings.metrics).await?;
-    doors.spawn(admin::serve(metrics_door, probes, None, stop.clone()));
+    let (door, metrics) = bind(settings.metrics).await?;
+    doors.spawn(admin::serve(door, probes, None, stop.clone()));
     let addresses = Addresses { http: gate.http(), https: gate.https(), admin, metrics };
     let node =
         Node { gate, ledger, records, recorder, cluster, telemetry, tls, doors, stop, clock };
@@ -183,8 +184,9 @@ fn made_key(path: &Path, entropy: &dyn Entropy) -> Result<String> {
     }
     let (key, kept) = admin::KeyRing::generate(entropy).context("cannot make an admin key")?;
     listen::write_private(path, kept.as_bytes())?;
-    let message = "no admin key is set: made one, shown only now";
-    tracing::warn!(admin_key = %key.expose(), "{message}");
+    // Not by the log, whose filter could swallow it and whose collectors would keep it.
+    let told = format!("no admin key is set: made one, shown only now: {}", key.expose());
+    writeln!(std::io::stderr(), "{told}").context("nobody can be told the admin key")?;
     Ok(kept)
 }
 
@@ -210,7 +212,6 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
 
 /// Tells the parent where the node is.
 fn announce(addresses: &Addresses) -> Result<()> {
-    use std::io::Write as _;
     let text = |address: &Option<SocketAddr>| address.map(|address| address.to_string());
     let line = serde_json::json!({
         "http": text(&addresses.http),
@@ -222,22 +223,38 @@ fn announce(addresses: &Addresses) -> Result<()> {
     writeln!(std::io::stdout(), "{line}").context("nobody reads the announcement")
 }
 
+/// What the node is told from outside. Watched before it says that it is up: a signal that comes
+/// at once must not end it as if nobody cared.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn watch() -> Result<Self> {
+        let watch = |kind| signal(kind).context("cannot watch a signal");
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+            reload: watch(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Waits for a signal to stop, and takes those to reload.
-async fn wait(settings: &Settings, node: &Node) -> Result<()> {
-    let failed = "cannot watch a signal";
-    let mut terminate = signal(SignalKind::terminate()).context(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).context(failed)?;
-    let mut reload = signal(SignalKind::hangup()).context(failed)?;
+async fn wait(signals: &mut Signals, settings: &Settings, node: &Node) {
+    let Signals { terminate, interrupt, reload } = signals;
     let mut parent = tokio::io::stdin();
     let mut nothing = [0; 64];
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
             _ = reload.recv() => reload_certificates(settings, node),
             read = parent.read(&mut nothing), if settings.announce => {
                 if matches!(read, Ok(0) | Err(_)) {
-                    return Ok(());
+                    return;
                 }
             }
         }

@@ -13,7 +13,9 @@
 //! Everything here blocks, and runs on the writer's thread only.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac;
@@ -110,6 +112,8 @@ fn create(path: &Path, check: &[u8], entropy: &dyn Entropy) -> Result<(), Error>
     let mut cluster = [0_u8; 16];
     let purpose = "the cluster's id";
     entropy.fill(&mut cluster).map_err(|cause| Error::Entropy { purpose, cause })?;
+    let mut only_ours = OpenOptions::new();
+    only_ours.create_new(true).write(true).mode(0o600).open(&draft).map_err(io)?;
     let write = || -> Result<(), redb::Error> {
         let database = Database::create(&draft)?;
         let transaction = database.begin_write()?;

@@ -3,8 +3,9 @@
 //! `buckets.jsonl` holds a version line and one bucket a line. `open` stands beside it while a
 //! node runs: if it is there at a start, the last stop was not clean and the file says nothing.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,7 +53,8 @@ pub(crate) struct Opened {
 
 /// Takes the saved buckets and marks the directory as in use. What was saved counts once.
 pub(crate) fn open(directory: &Path) -> Result<Opened, Error> {
-    fs::create_dir_all(directory).map_err(io_error("create", directory))?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(io_error("create", directory))?;
     let (mark, file) = (directory.join("open"), directory.join("buckets.jsonl"));
     let unclean = mark.exists();
     let saved = if unclean { Vec::new() } else { read(&file)? };

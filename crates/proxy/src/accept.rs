@@ -247,7 +247,8 @@ where
     let mut builder = http2::Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
-        .adaptive_window(true)
+        .initial_stream_window_size(H2_STREAM_BYTES)
+        .initial_connection_window_size(H2_CONNECTION_BYTES)
         .max_concurrent_streams(H2_STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES)
         .max_send_buf_size(BUFFER_BYTES)
@@ -289,6 +290,12 @@ const HEADER_LIST_BYTES: u32 = 64 * 1024;
 
 /// Requests under way at once on one HTTP/2 connection.
 const H2_STREAMS_MAX: u32 = 256;
+
+/// Bytes of one request that wait for an upstream that does not read.
+const H2_STREAM_BYTES: u32 = 256 * 1024;
+
+/// The same for all the streams of a connection, so that a few that wait do not hold up the rest.
+const H2_CONNECTION_BYTES: u32 = 16 * 1024 * 1024;
 
 /// How often a client is asked whether it is still there, and how long it may take to answer.
 const H2_PING: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use model::Ending;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
+use crate::forward::strip_trailers;
 use crate::park::Underway;
 use crate::pool::Lease;
 use crate::trip::{Trip, keep};
@@ -22,14 +23,41 @@ use crate::trip::{Trip, keep};
 #[derive(Debug, Default)]
 pub(crate) struct Upload {
     bytes: AtomicU64,
+    stage: AtomicU8,
     kept: Mutex<Option<Kept>>,
     keep_max: usize,
+}
+
+/// Whose turn it is with a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    /// The upstream's, to take more.
+    Upstream,
+    /// The client's, to send more.
+    Client,
+    /// Nobody's: all of it is taken.
+    Done,
 }
 
 impl Upload {
     pub(crate) fn new(keep_max: usize) -> Arc<Self> {
         let kept = (keep_max > 0).then(Kept::default);
-        Arc::new(Self { bytes: AtomicU64::new(0), kept: Mutex::new(kept), keep_max })
+        Arc::new(Self { kept: Mutex::new(kept), keep_max, ..Self::default() })
+    }
+
+    /// Whether the upstream's connection has the whole body, so that another request may follow.
+    pub(crate) fn is_done(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == Stage::Done as u8
+    }
+
+    /// Whether it is the client that keeps the rest back.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == Stage::Client as u8
+    }
+
+    fn reach(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -51,11 +79,15 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     pub(crate) fn new(inner: Incoming, upload: Arc<Upload>) -> Self {
-        Self { inner: (!inner.is_end_stream()).then_some(inner), upload }
+        if inner.is_end_stream() {
+            return Self::empty(upload);
+        }
+        Self { inner: Some(inner), upload }
     }
 
     /// No body, for another try of a request that had none.
     pub(crate) fn empty(upload: Arc<Upload>) -> Self {
+        upload.reach(Stage::Done);
         Self { inner: None, upload }
     }
 
@@ -72,14 +104,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.upload.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-            if let Some(kept) = &mut *self.upload.kept.lock() {
-                keep(kept, data, self.upload.keep_max);
+        let Self { inner, upload } = &mut *self;
+        let Some(inner) = inner else { return Poll::Ready(None) };
+        let Poll::Ready(mut frame) = Pin::new(&mut *inner).poll_frame(cx) else {
+            upload.reach(Stage::Client);
+            return Poll::Pending;
+        };
+        let is_last = frame.is_none() || inner.is_end_stream();
+        upload.reach(if is_last { Stage::Done } else { Stage::Upstream });
+        if let Some(Ok(frame)) = &mut frame {
+            if let Some(data) = frame.data_ref() {
+                upload.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                if let Some(kept) = &mut *upload.kept.lock() {
+                    keep(kept, data, upload.keep_max);
+                }
+            }
+            if let Some(trailers) = frame.trailers_mut() {
+                strip_trailers(trailers);
             }
         }
         Poll::Ready(frame)
@@ -166,26 +207,26 @@ impl ResponseBody {
     fn finish(&mut self, ending: Ending) {
         let Some(mut trip) = self.trip.take() else { return };
         trip.learnt().ending = ending;
-        if let Source::Upstream(stream) = &mut self.source {
-            stream.note_upload(&mut trip);
-            if let Some(lease) = stream.lease.take()
-                && ending == Ending::Complete
-            {
-                trip.core.pool.give_back(lease, trip.core.shared.clock.uptime());
-            }
+        if let Source::Upstream(stream) = &mut self.source
+            && let Some(lease) = stream.lease.take()
+            && ending == Ending::Complete
+            && stream.upload.is_done()
+        {
+            trip.core.pool.give_back(lease, trip.core.shared.clock.uptime());
         }
     }
 }
 
 impl Stream {
-    fn note_upload(&self, trip: &mut Trip) {
-        trip.received(self.upload.bytes(), self.upload.kept());
-    }
-
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(frame) => {
+            Poll::Ready(mut frame) => {
                 self.pause = None;
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    strip_trailers(trailers);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
             }
             Poll::Pending => {
@@ -240,15 +281,6 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
             Source::Upstream(stream) => stream.inner.size_hint(),
-        }
-    }
-}
-
-impl Drop for ResponseBody {
-    fn drop(&mut self) {
-        // The client went first: what it uploaded is still part of the record.
-        if let (Some(trip), Source::Upstream(stream)) = (&mut self.trip, &self.source) {
-            stream.note_upload(trip);
         }
     }
 }

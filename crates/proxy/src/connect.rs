@@ -150,7 +150,11 @@ impl Connector {
         let failed = |cause| ConnectError::Http { address, cause };
         if is_h2 {
             let mut builder = http2::Builder::new(Tasks(self.tasks.clone()));
-            builder.timer(TokioTimer::new()).adaptive_window(true).max_send_buf_size(H2_SEND_BYTES);
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(H2_STREAM_BYTES)
+                .initial_connection_window_size(H2_CONNECTION_BYTES)
+                .max_send_buf_size(H2_SEND_BYTES);
             builder.keep_alive_interval(H2_PING).keep_alive_while_idle(false);
             let (sender, connection) =
                 builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
@@ -192,6 +196,13 @@ const H1_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Bytes buffered for one stream of an HTTP/2 upstream; a sender that fills them waits.
 const H2_SEND_BYTES: usize = 256 * 1024;
+
+/// Bytes of one answer that wait for a client that does not read.
+const H2_STREAM_BYTES: u32 = 256 * 1024;
+
+/// The same for all the streams of a connection: each may wait without holding up the others
+/// (an adaptive window is one for both, so a single unread answer would stop the connection).
+const H2_CONNECTION_BYTES: u32 = 100 * H2_STREAM_BYTES;
 
 /// How often a busy HTTP/2 connection is asked whether its other end still lives.
 const H2_PING: Duration = Duration::from_secs(20);

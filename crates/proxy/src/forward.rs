@@ -3,29 +3,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{EXPECT, HOST};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use ledger::Reservation;
 use model::{Attempt, Code, Refusal, Retry};
 use rules::Snapshot;
 use rules::plan::Plan;
-use rules::upstream::{Credential, Node, PassHost, Timeouts, Upstream, UpstreamScheme};
-use tokio_util::either::Either;
+use rules::route::Route;
+use rules::upstream::{Credential, Node, PassHost, Upstream, UpstreamScheme};
 
 use crate::admit::Admitted;
 use crate::body::{RequestBody, Upload};
-use crate::connect::{Channel, ConnectError, Endpoint, Protocols};
+use crate::connect::{ConnectError, Endpoint, Protocols};
 use crate::head::Head;
 use crate::identify::Identified;
 use crate::park::Line;
 use crate::pool::Lease;
 use crate::trip::Trip;
 
+mod exchange;
 mod headers;
 
-pub(crate) use headers::strip_hop_by_hop;
+use exchange::Exchange;
+pub(crate) use headers::{strip_hop_by_hop, strip_trailers};
 
 /// The upstream's answer, its body still to come.
 #[derive(Debug)]
@@ -42,15 +42,6 @@ pub(crate) struct Answer {
     pub(crate) line: Option<Arc<Line>>,
 }
 
-/// Why an exchange failed.
-enum Failure {
-    /// Nothing was sent; the request is back in its place.
-    Unsent,
-    /// It may have had an effect.
-    Lost(hyper::Error),
-    Late,
-}
-
 /// Sends an admitted request to its upstream.
 pub(crate) async fn forward(
     trip: &mut Trip,
@@ -59,13 +50,7 @@ pub(crate) async fn forward(
     admitted: Admitted,
 ) -> Result<Answer, Refusal> {
     let route = Arc::clone(admitted.identified().route());
-    let upstream = route.upstream.as_ref().ok_or_else(absent)?;
-    if let Some(reference) = &route.unresolved {
-        return Err(unresolved(reference));
-    }
-    if let Credential::Unresolved { reference } = &upstream.credential {
-        return Err(unresolved(reference));
-    }
+    let upstream = upstream_of(&route)?;
     let upgrades = head.upgrade.is_some();
     if upgrades && !route.websocket {
         let detail = "the route does not carry WebSocket (`enable_websocket`)";
@@ -81,6 +66,7 @@ pub(crate) async fn forward(
         host: HeaderValue::from_static(""),
         request: None,
     };
+    trip.upload = Some(Arc::clone(&exchange.upload));
     let mut request = Request::new(RequestBody::new(body, Arc::clone(&exchange.upload)));
     *request.method_mut() = dressed.method;
     *request.headers_mut() = dressed.headers;
@@ -116,6 +102,17 @@ pub(crate) async fn forward(
         return Ok(Answer { response, lease, upload, pause_max, limits, request_id, line });
     }
     Err(last.map_or_else(absent, |error| unreachable(&error)))
+}
+
+/// The upstream, with every secret that the route and it need.
+fn upstream_of(route: &Route) -> Result<&Arc<Upstream>, Refusal> {
+    let upstream = route.upstream.as_ref().ok_or_else(absent)?;
+    match (&route.unresolved, &upstream.credential) {
+        (Some(reference), _) | (None, Credential::Unresolved { reference }) => {
+            Err(unresolved(reference))
+        }
+        (None, Credential::None | Credential::Ready { .. }) => Ok(upstream),
+    }
 }
 
 /// The credential that this node keeps for the host it is about to ask.
@@ -160,159 +157,6 @@ impl Kept {
             Some(Credential::None) | None => Ok(()),
         }
     }
-}
-
-/// One request, whichever node takes it.
-struct Exchange<'a> {
-    upstream: &'a Upstream,
-    timeouts: Timeouts,
-    upload: Arc<Upload>,
-    target: PathAndQuery,
-    host: HeaderValue,
-    /// Away while it is sent; back when nothing of it was.
-    request: Option<Request<RequestBody>>,
-}
-
-impl Exchange<'_> {
-    /// Sends the request; once more on a new connection if the old one had been closed unseen and
-    /// nothing was sent, or if the request is safe (RFC 9110 §9.2.1) and has no body.
-    async fn run(
-        &mut self,
-        trip: &mut Trip,
-        endpoint: &Endpoint,
-        mut lease: Lease,
-    ) -> Result<(Response<Incoming>, Lease), Refusal> {
-        let spare = lease.is_reused.then(|| self.copy()).flatten();
-        match self.send(trip, &mut lease).await {
-            Ok(response) => return Ok((response, lease)),
-            Err(Failure::Unsent) if lease.is_reused => {}
-            Err(Failure::Lost(cause)) => {
-                self.request = Some(spare.ok_or_else(|| broken(&cause))?);
-            }
-            Err(failure) => return Err(failure.refusal(self.timeouts.read)),
-        }
-        if let Some(attempt) = trip.attempt() {
-            attempt.tries += 1;
-        }
-        let pool = &trip.core.pool;
-        let opened = pool.open(endpoint, self.upstream.keepalive, self.timeouts.connect);
-        let mut lease = Box::pin(opened).await.map_err(|error| unreachable(&error))?;
-        let answered = Box::pin(self.send(trip, &mut lease)).await;
-        let response = answered.map_err(|failure| failure.refusal(self.timeouts.read))?;
-        Ok((response, lease))
-    }
-
-    /// The request once more, if it may be repeated.
-    fn copy(&self) -> Option<Request<RequestBody>> {
-        let request = self.request.as_ref().filter(|request| is_repeatable(request))?;
-        let mut copy = Request::new(RequestBody::empty(Arc::clone(&self.upload)));
-        copy.method_mut().clone_from(request.method());
-        copy.headers_mut().clone_from(request.headers());
-        Some(copy)
-    }
-
-    async fn send(
-        &mut self,
-        trip: &mut Trip,
-        lease: &mut Lease,
-    ) -> Result<Response<Incoming>, Failure> {
-        if let Some(attempt) = trip.attempt() {
-            attempt.address = Some(lease.address);
-        }
-        let is_ready = match &mut lease.channel {
-            Channel::H1(sender) => sender.ready().await.is_ok(),
-            Channel::H2(sender) => sender.ready().await.is_ok(),
-        };
-        let Some(mut request) = self.request.take_if(|_| is_ready) else {
-            return Err(Failure::Unsent);
-        };
-        if dress(&mut request, self, &lease.channel).is_err() {
-            self.request = Some(request);
-            return Err(Failure::Unsent);
-        }
-        let sending = match &mut lease.channel {
-            Channel::H1(sender) => Either::Left(sender.try_send_request(request)),
-            Channel::H2(sender) => Either::Right(sender.try_send_request(request)),
-        };
-        let response = self.answer(sending).await?;
-        if let Some(attempt) = trip.attempt() {
-            attempt.status = Some(response.status().as_u16());
-        }
-        Ok(response)
-    }
-
-    /// Waits for the answer's head. The deadline starts anew while the upstream takes the body.
-    async fn answer(
-        &mut self,
-        sending: impl Future<Output = Result<Response<Incoming>, TrySendError>>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut sending = std::pin::pin!(sending);
-        let patience = self.timeouts.read.max(self.timeouts.send);
-        loop {
-            let before = self.upload.bytes();
-            match tokio::time::timeout(patience, &mut sending).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut error)) => {
-                    self.request = error.take_message();
-                    if self.request.is_some() {
-                        return Err(Failure::Unsent);
-                    }
-                    return Err(Failure::Lost(error.into_error()));
-                }
-                Err(_) if self.upload.bytes() != before => {}
-                Err(_) => return Err(Failure::Late),
-            }
-        }
-    }
-}
-
-type TrySendError = hyper::client::conn::TrySendError<Request<RequestBody>>;
-
-/// Gives the request the form its connection's protocol wants.
-fn dress(
-    request: &mut Request<RequestBody>,
-    exchange: &Exchange<'_>,
-    channel: &Channel,
-) -> Result<(), http::Error> {
-    let Exchange { target, host, upstream, .. } = exchange;
-    match channel {
-        Channel::H1(_) => {
-            *request.uri_mut() = Uri::from(target.clone());
-            request.headers_mut().insert(HOST, host.clone());
-        }
-        Channel::H2(_) => {
-            let scheme = if upstream.scheme.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
-            *request.uri_mut() = Uri::builder()
-                .scheme(scheme)
-                .authority(Authority::try_from(host.as_bytes())?)
-                .path_and_query(target.clone())
-                .build()?;
-            request.headers_mut().remove(HOST);
-        }
-    }
-    request.headers_mut().remove(EXPECT);
-    Ok(())
-}
-
-impl Failure {
-    fn refusal(self, patience: Duration) -> Refusal {
-        match self {
-            Self::Unsent => {
-                let detail = "the upstream closed the connection before the request was sent";
-                Refusal::new(Code::UpstreamUnreachable, detail).retry(Retry::Soon)
-            }
-            Self::Lost(cause) => broken(&cause),
-            Self::Late => {
-                let detail = format!("no answer within {} ms", patience.as_millis());
-                Refusal::new(Code::UpstreamTimeout, detail)
-            }
-        }
-    }
-}
-
-fn is_repeatable(request: &Request<RequestBody>) -> bool {
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    is_safe && request.body().is_empty()
 }
 
 fn endpoint(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use model::{Code, Protocol, Refusal};
 use rules::target::Target;
 
@@ -35,16 +35,13 @@ pub(crate) fn read(parts: Parts) -> Result<Head, Refusal> {
         return Err(Refusal::new(Code::MethodRefused, format!("{method} is not carried")));
     }
     framing(&headers)?;
-    let upgrade = if headers.contains_key(UPGRADE) && version < Version::HTTP_2 {
-        if !asks_for_websocket(&method, &headers) {
-            let detail = "no change of protocol but to WebSocket is carried";
-            return Err(Refusal::new(Code::UpgradeRefused, detail));
-        }
-        extensions.remove::<Arc<Line>>()
-    } else {
-        None
-    };
+    // Any other change of protocol that is offered may be passed over (RFC 9110 §7.8).
+    let upgrades = version < Version::HTTP_2 && asks_for_websocket(&method, &headers);
+    let upgrade = upgrades.then(|| extensions.remove::<Arc<Line>>()).flatten();
     let host_header = host(uri.authority(), version, &headers)?;
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(Refusal::new(Code::TargetInvalid, "the target's scheme is not HTTP's"));
+    }
     let target = Target::parse(&uri).map_err(|fault| {
         let code = if fault.is_ambiguous() { Code::TargetAmbiguous } else { Code::TargetInvalid };
         Refusal::new(code, fault.to_string())
@@ -82,6 +79,11 @@ fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
             Code::FramingInvalid,
             "the body's length is given more than once",
         ));
+    }
+    // RFC 9112 §6.1: a coding that is not understood hides where the body ends.
+    let coding = headers.get(TRANSFER_ENCODING).map(HeaderValue::as_bytes);
+    if coding.is_some_and(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::new(Code::FramingInvalid, "`transfer-encoding` is not `chunked`"));
     }
     let listed = headers.get(CONTENT_LENGTH).map(|value| value.as_bytes().contains(&b','));
     if listed == Some(true) {
@@ -155,7 +157,9 @@ fn without_port(host: &str) -> &str {
 mod tests {
     use http::Request;
 
-    use super::{Code, read};
+    use http::HeaderName;
+
+    use super::{Code, HeaderMap, Method, UPGRADE, asks_for_websocket, read};
 
     /// Reads a head made of a target and header fields: the host, or the code of the refusal.
     fn check(target: &str, fields: &[(&str, &str)], expected: Result<&str, Code>) {
@@ -206,13 +210,19 @@ mod tests {
     }
 
     #[test]
-    fn no_change_of_protocol_but_to_websocket_is_taken() {
-        check("/", &[("host", "a"), ("upgrade", "WebSocket")], Ok("a"));
-        for upgrade in ["h2c", "websocket, h2c", ""] {
-            check("/", &[("host", "a"), ("upgrade", upgrade)], Err(Code::UpgradeRefused));
-        }
-        let with_body = [("host", "a"), ("upgrade", "websocket"), ("content-length", "1")];
-        check("/", &with_body, Err(Code::UpgradeRefused));
+    fn only_the_opening_of_a_websocket_is_taken_for_one() {
+        let websocket = |upgrade: &str, more: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(UPGRADE, upgrade.parse().unwrap());
+            for (name, value) in more {
+                headers.insert(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+            }
+            asks_for_websocket(&Method::GET, &headers)
+        };
+        assert!(websocket("WebSocket", &[]));
+        assert!(!websocket("h2c", &[]));
+        assert!(!websocket("websocket, h2c", &[]));
+        assert!(!websocket("websocket", &[("content-length", "1")]));
     }
 
     #[test]

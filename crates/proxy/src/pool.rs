@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
@@ -30,7 +31,7 @@ pub(crate) struct Pool {
 struct Shelf {
     /// The last given back is the first lent again.
     idle: Vec<Idle>,
-    shared: Option<Shared>,
+    shared: Vec<Shared>,
 }
 
 #[derive(Debug)]
@@ -47,6 +48,14 @@ struct Shared {
     sender: http2::SendRequest<RequestBody>,
     address: SocketAddr,
     used: u32,
+    /// Each stream under way holds one more.
+    streams: Arc<()>,
+}
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        Arc::strong_count(&self.streams) <= H2_STREAMS_MAX
+    }
 }
 
 /// A connection for one request.
@@ -59,6 +68,9 @@ pub(crate) struct Lease {
     endpoint: Endpoint,
     keepalive: KeepAlive,
     used: u32,
+    /// Its place among the streams of a shared connection.
+    #[expect(dead_code, reason = "it counts while it is held")]
+    stream: Option<Arc<()>>,
 }
 
 impl Pool {
@@ -75,9 +87,9 @@ impl Pool {
         now: Uptime,
     ) -> Result<Lease, ConnectError> {
         match self.find(endpoint, now) {
-            Some((channel, address, used)) => {
+            Some((channel, address, used, stream)) => {
                 let endpoint = endpoint.clone();
-                Ok(Lease { channel, address, is_reused: true, endpoint, keepalive, used })
+                Ok(Lease { channel, address, is_reused: true, endpoint, keepalive, used, stream })
             }
             // Boxed, because it is rare and large: every request's future would carry its room.
             None => Box::pin(self.open(endpoint, keepalive, deadline)).await,
@@ -93,27 +105,28 @@ impl Pool {
     ) -> Result<Lease, ConnectError> {
         let (channel, address) = self.connector.open(endpoint, deadline).await?;
         self.opened.inc();
+        let mut stream = None;
         if let Channel::H2(sender) = &channel {
-            let shared = Shared { sender: sender.clone(), address, used: 1 };
-            self.shelves.lock().entry(endpoint.clone()).or_default().shared = Some(shared);
+            let streams = Arc::clone(stream.insert(Arc::new(())));
+            let shared = Shared { sender: sender.clone(), address, used: 1, streams };
+            self.shelves.lock().entry(endpoint.clone()).or_default().shared.push(shared);
         }
         let endpoint = endpoint.clone();
-        Ok(Lease { channel, address, is_reused: false, endpoint, keepalive, used: 0 })
+        Ok(Lease { channel, address, is_reused: false, endpoint, keepalive, used: 0, stream })
     }
 
-    fn find(&self, endpoint: &Endpoint, now: Uptime) -> Option<(Channel, SocketAddr, u32)> {
+    fn find(&self, endpoint: &Endpoint, now: Uptime) -> Option<Found> {
         let mut shelves = self.shelves.lock();
         let shelf = shelves.get_mut(endpoint)?;
-        if let Some(shared) = &mut shelf.shared {
-            if !shared.sender.is_closed() && shared.used < H2_REQUESTS_MAX {
-                shared.used += 1;
-                return Some((Channel::H2(shared.sender.clone()), shared.address, shared.used));
-            }
-            shelf.shared = None;
+        shelf.shared.retain(|shared| !shared.sender.is_closed() && shared.used < H2_REQUESTS_MAX);
+        if let Some(shared) = shelf.shared.iter_mut().find(|shared| shared.has_room()) {
+            shared.used += 1;
+            let stream = Some(Arc::clone(&shared.streams));
+            return Some((Channel::H2(shared.sender.clone()), shared.address, shared.used, stream));
         }
         while let Some(idle) = shelf.idle.pop() {
             if now < idle.until && !idle.sender.is_closed() {
-                return Some((Channel::H1(idle.sender), idle.address, idle.used));
+                return Some((Channel::H1(idle.sender), idle.address, idle.used, None));
             }
         }
         None
@@ -143,10 +156,8 @@ impl Pool {
     pub(crate) fn prune(&self, now: Uptime) {
         self.shelves.lock().retain(|_, shelf| {
             shelf.idle.retain(|idle| now < idle.until && !idle.sender.is_closed());
-            if shelf.shared.as_ref().is_some_and(|shared| shared.sender.is_closed()) {
-                shelf.shared = None;
-            }
-            !shelf.idle.is_empty() || shelf.shared.is_some()
+            shelf.shared.retain(|shared| !shared.sender.is_closed());
+            !shelf.idle.is_empty() || !shelf.shared.is_empty()
         });
     }
 
@@ -155,6 +166,13 @@ impl Pool {
         self.shelves.lock().clear();
     }
 }
+
+/// A connection, its address, its requests so far, and a place among its streams.
+type Found = (Channel, SocketAddr, u32, Option<Arc<()>>);
+
+/// Streams at once on one shared connection, as many as every upstream should take (RFC 9113
+/// §6.5.2). For one more another connection is opened.
+pub(crate) const H2_STREAMS_MAX: usize = 100;
 
 /// Requests after which a shared HTTP/2 connection is replaced, so that load moves to nodes that
 /// joined behind a name.

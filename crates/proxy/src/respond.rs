@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 use ledger::Reservation;
@@ -71,10 +73,19 @@ fn unasked() -> Refusal {
 /// Answers a request that was refused.
 pub(crate) fn refuse(mut trip: Trip, refusal: &Refusal) -> Response<ResponseBody> {
     let status = status_for(refusal);
-    let (content_type, text) = body_of(refusal, status, trip.outcome().request_id);
+    let (content_type, mut text) = body_of(refusal, status, trip.outcome().request_id);
     let mut headers = HeaderMap::new();
+    if trip.is_head() {
+        // On HTTP/2 hyper sends whatever body it is given, and an answer to HEAD has none.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        text = Bytes::new();
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     common(&trip, &mut headers);
+    if refusal.code == Code::FramingInvalid && trip.outcome().protocol != Protocol::Http2 {
+        // Nobody can tell where the next request begins (RFC 9112 §6.3).
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     advise(&mut headers, refusal);
     if status == StatusCode::UNAUTHORIZED
         && let Some(challenge) =

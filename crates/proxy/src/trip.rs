@@ -17,6 +17,7 @@ use rules::plugin::Plugins;
 use rules::route::Route;
 use telemetry::context::{SpanId, TraceContext, TraceId};
 
+use crate::body::Upload;
 use crate::core::{Core, CoreSnapshot};
 use crate::head::{self, Head};
 
@@ -40,6 +41,8 @@ pub(crate) struct Trip {
     pub(crate) trace: TraceContext,
     parent: Option<TraceContext>,
     pub(crate) route: Option<Arc<Route>>,
+    /// The request's body on its way, once it is forwarded.
+    pub(crate) upload: Option<Arc<Upload>>,
     /// Taken when the trip ends, which is when it is dropped.
     record: Option<(Seat, Box<Entry>)>,
 }
@@ -75,6 +78,7 @@ impl Trip {
             trace: TraceContext { trace_id, span_id, sampled },
             parent,
             route: None,
+            upload: None,
             record: Some((seat, Box::new(entry))),
             core: Arc::clone(core),
         }
@@ -175,11 +179,14 @@ impl Trip {
         self.entry().loggers.request_body_max()
     }
 
-    /// Notes what was read of the request's body.
-    pub(crate) fn received(&mut self, bytes: u64, kept: Option<Body>) {
-        let entry = self.entry_mut();
-        entry.outcome.received = bytes;
-        entry.bodies.request = kept;
+    /// Whether the request has a span here, or nobody above it has one: otherwise the caller's
+    /// place in the trace is passed on as it came.
+    pub(crate) fn is_traced(&self) -> bool {
+        self.core.shared.spans.is_some() || self.parent.is_none()
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        *self.outcome().method == *"HEAD"
     }
 
     /// Notes that the request is refused.
@@ -194,6 +201,10 @@ impl Trip {
 impl Drop for Trip {
     fn drop(&mut self) {
         let Some((seat, mut entry)) = self.record.take() else { return };
+        if let Some(upload) = &self.upload {
+            entry.outcome.received = upload.bytes();
+            entry.bodies.request = upload.kept();
+        }
         let outcome = &mut entry.outcome;
         outcome.route = self.route.as_ref().map(|route| route.id.clone());
         outcome.timing.total = self.core.shared.clock.uptime().since(self.since);

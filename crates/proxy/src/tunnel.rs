@@ -51,8 +51,10 @@ impl Tunnel {
                 }
             }
         };
-        trip.received(received.load(Ordering::Relaxed), None);
+        // The opening had no body; what is read from now on counts as the request's.
+        trip.upload = None;
         let outcome = trip.learnt();
+        outcome.received = received.load(Ordering::Relaxed);
         (outcome.sent, outcome.ending) = (sent.load(Ordering::Relaxed), ending);
     }
 }

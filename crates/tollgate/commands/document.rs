@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use config::bundle::{Bundle, Place, PlacedFault};
 use config::{Fault, Key};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::{Apply, Check, Delete, Get, List, Output};
 use crate::commands::client;
@@ -16,12 +16,22 @@ use crate::commands::client;
 /// Checks a file without a node; each fault has its line.
 pub(crate) fn check(check: &Check) -> Result<ExitCode> {
     let text = read(&check.file)?;
-    match Bundle::parse(&text) {
-        Ok(bundle) => {
+    match (Bundle::parse(&text), check.output) {
+        (Ok(bundle), Output::Text) => {
             writeln!(std::io::stdout(), "{} resources, no fault", bundle.entries.len())?;
             Ok(ExitCode::SUCCESS)
         }
-        Err(faults) => {
+        (Ok(bundle), Output::Json) => {
+            let found = json!({ "resources": bundle.entries.len(), "faults": [] });
+            writeln!(std::io::stdout(), "{found}")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        (Err(faults), Output::Json) => {
+            let faults: Vec<Value> = faults.iter().map(as_json).collect();
+            writeln!(std::io::stdout(), "{}", json!({ "faults": faults }))?;
+            Ok(ExitCode::FAILURE)
+        }
+        (Err(faults), Output::Text) => {
             let (file, mut err) = (check.file.display(), std::io::stderr());
             for PlacedFault { place, key, fault } in &faults {
                 let resource = key.as_ref().map(Key::path).unwrap_or_default();
@@ -34,12 +44,21 @@ pub(crate) fn check(check: &Check) -> Result<ExitCode> {
     }
 }
 
+fn as_json(fault: &PlacedFault) -> Value {
+    let PlacedFault { place: Place { line, column }, key, fault: Fault { path, message } } = fault;
+    let resource = key.as_ref().map(Key::path);
+    json!({
+        "line": line, "column": column,
+        "resource": resource, "path": path, "message": message,
+    })
+}
+
 /// Makes the node's document what a file says.
 pub(crate) async fn apply(apply: Apply) -> Result<ExitCode> {
     let Apply { file, prune, dry_run, base, server } = apply;
     let text = read(&file)?;
     if Bundle::parse(&text).is_err() {
-        return check(&Check { file });
+        return check(&Check { file, output: server.output });
     }
     let document: Value = serde_saphyr::from_str(&text).context("the document cannot be read")?;
     let mut path = format!("/admin/apply?prune={prune}&dry_run={dry_run}");

@@ -8,12 +8,15 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use model::{Clock as _, SystemClock};
 use serde_json::json;
 
-use crate::args::Mint;
+use crate::args::{Mint, Output};
 
 /// Prints a token.
 pub(crate) fn mint(mint: &Mint) -> Result<()> {
     let token = sign(&mint.key, &mint.secret, mint.ttl, mint.run.as_deref())?;
-    writeln!(std::io::stdout(), "{token}")?;
+    match mint.output {
+        Output::Text => writeln!(std::io::stdout(), "{token}")?,
+        Output::Json => writeln!(std::io::stdout(), "{}", json!({ "token": token }))?,
+    }
     Ok(())
 }
 

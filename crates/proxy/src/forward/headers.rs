@@ -1,6 +1,8 @@
 //! The head the upstream gets: what the agent must not send is out, the real credential is in.
 
-use http::header::{CONNECTION, COOKIE, HeaderName, TE, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
 use model::{Code, Refusal};
@@ -70,7 +72,9 @@ pub(crate) fn dress(
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    headers.insert(TRACEPARENT, trip.trace.traceparent());
+    if trip.is_traced() {
+        headers.insert(TRACEPARENT, trip.trace.traceparent());
+    }
     if target.path() != head.target.path() {
         trip.learnt().forwarded_path = Some(target.path().into());
     }
@@ -87,8 +91,17 @@ fn strip(headers: &mut HeaderMap, plugins: &Plugins, trusted: bool) {
 
 /// Takes out what is meant for one connection only (RFC 9110 §7.6.1). `te: trailers` may pass.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // Where an answer has two lengths its chunks count (RFC 9112 §6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_listed(headers);
     remove_all(headers, is_hop_by_hop);
+}
+
+/// Trailers are fields too: what may not stand in a head may not stand there.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    remove_all(trailers, |name, value| is_hop_by_hop(name, value) || is_of_the_gate(name));
 }
 
 /// Takes out the fields that `connection` lists.
@@ -123,6 +136,7 @@ fn is_hop_by_hop(name: &HeaderName, value: &HeaderValue) -> bool {
         "connection"
         | "keep-alive"
         | "proxy-authenticate"
+        | "proxy-authentication-info"
         | "proxy-authorization"
         | "proxy-connection"
         | "transfer-encoding"
@@ -131,22 +145,24 @@ fn is_hop_by_hop(name: &HeaderName, value: &HeaderValue) -> bool {
     }
 }
 
-/// What only the gate may say of an agent, and what it alone reads.
+/// What only the gate may say of an agent, and what it alone reads: whole families of names, as
+/// servers that turn `-` into `_` spell them too.
 fn is_of_the_gate(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "x-consumer-username"
-            | "x-consumer-custom-id"
-            | "x-credential-identifier"
-            | "x-consumer-group-id"
-            | "x-tollgate-request-id"
-            | "x-tollgate-run"
-            | "x-forwarded-for"
-            | "x-forwarded-proto"
-            | "x-forwarded-host"
-            | "x-real-ip"
-            | "forwarded"
-    )
+    let name = name.as_str();
+    if name == "forwarded" {
+        return true;
+    }
+    let Some((b'x', b'-' | b'_')) = name.as_bytes().first_chunk().map(|[x, dash]| (*x, *dash))
+    else {
+        return false;
+    };
+    let starts = |family: &str| {
+        let mut bytes = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        family.bytes().all(|byte| bytes.next() == Some(byte))
+    };
+    ["x-consumer-", "x-credential-", "x-forwarded-", "x-tollgate-", "x-real-ip"]
+        .into_iter()
+        .any(starts)
 }
 
 /// The places where a route's credentials may stand: not only the one that counted.

@@ -1,0 +1,25 @@
+//! What `deploy/` shows is taken by the program as it is.
+
+use crate::harness::{Node, root, tollgate};
+
+#[test]
+fn every_example_document_has_no_fault() {
+    let folder = root().join("deploy/documents");
+    let files: Vec<_> =
+        folder.read_dir().expect("a folder").map(|file| file.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let output = tollgate().args(["check", "-f"]).arg(&file).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", file.display());
+    }
+}
+
+#[test]
+fn a_node_starts_with_the_example_settings() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let settings = root().join("deploy/settings.yaml");
+    let settings = settings.to_str().expect("a path in text");
+    let node = Node::start(data.path(), &["--settings", settings]);
+    assert_eq!(node.administer(&[], "/apisix/admin/routes").status, 200);
+}
