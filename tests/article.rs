@@ -46,6 +46,8 @@ fn the_credential_of_a_host_goes_nowhere_else_and_never_along_with_a_stranger() 
         (r#""jwt-auth":{},"#, upstream(api, r#","tls":{"verify":false}"#)),
         // It is another server.
         (r#""jwt-auth":{},"#, upstream(&demo.upstream, r#","tls":{"verify":false}"#)),
+        // The client's word decides which customer of the API's servers is asked.
+        (r#""jwt-auth":{},"#, upstream(api, r#","pass_host":"pass""#)),
         // The upstream names its own.
         (r#""jwt-auth":{},"#, upstream(api, r#","credential":"wrong""#)),
     ] {

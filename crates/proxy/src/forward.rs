@@ -82,8 +82,10 @@ pub(crate) async fn forward(
         }
         note(trip, upstream, node, tries);
         let endpoint = endpoint(upstream, node, dressed.host.as_ref(), upgrades);
+        exchange.host = dressed.host.clone().unwrap_or_else(|| host_for(upstream, node, head));
         if let Some(request) = &mut exchange.request {
-            kept.dress(&trip.snapshot, &endpoint, request.headers_mut())?;
+            let is_node = exchange.host == node.host_header;
+            kept.dress(&trip.snapshot, is_node.then_some(&endpoint), request.headers_mut())?;
         }
         let pool = &trip.core.pool;
         let lease = match pool.lend(&endpoint, upstream.keepalive, timeouts.connect, now).await {
@@ -93,7 +95,6 @@ pub(crate) async fn forward(
                 continue;
             }
         };
-        exchange.host = dressed.host.clone().unwrap_or_else(|| host_for(upstream, node, head));
         let (response, lease) = exchange.run(trip, &endpoint, lease).await?;
         trip.learnt().timing.upstream = Some(trip.core.shared.clock.uptime().since(started));
         let (limits, upload) = (admitted.into_limits(), exchange.upload);
@@ -132,21 +133,24 @@ impl Kept {
         if is_due { Self::PerHost(None) } else { Self::Never }
     }
 
-    /// Puts the host's credential in, and takes out another host's.
+    /// Puts the host's credential in, and takes out another host's. `None` stands for an endpoint
+    /// that is asked for another host than its own.
     fn dress(
         &mut self,
         snapshot: &Snapshot,
-        endpoint: &Endpoint,
+        endpoint: Option<&Endpoint>,
         headers: &mut HeaderMap,
     ) -> Result<(), Refusal> {
         let Self::PerHost(standing) = self else { return Ok(()) };
         if let Some(header) = standing.take() {
             headers.remove(header);
         }
-        // The certificate must be for the very host that the credential belongs to.
-        if endpoint.server_name.as_ref() != Some(&endpoint.host) {
+        // The certificate and the request must both name the very host that the credential
+        // belongs to: servers that share an address tell their customers apart by `Host` alone.
+        let Some(endpoint) = endpoint.filter(|one| one.server_name.as_ref() == Some(&one.host))
+        else {
             return Ok(());
-        }
+        };
         match snapshot.credential_of(&endpoint.host, endpoint.port).map(|kept| &kept.credential) {
             Some(Credential::Ready { header, value }) => {
                 headers.insert(header.clone(), value.clone());

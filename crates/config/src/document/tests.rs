@@ -182,6 +182,16 @@ fn every_field_of_an_upstream_is_checked() {
     check_upstream(json!({"upstream_host": "a"}), &["/upstream_host: needs `pass_host`"]);
     check_upstream(json!({"credential": "a\nb"}), &["/credential: holds what no header field"]);
     check_upstream(json!({"credential": "$env://CF"}), &[]);
+    let passing =
+        json!({"credential": "$env://CF", "pass_host": "pass", "nodes": {"a.example": 1}});
+    check_upstream(passing, &["/pass_host: would send the credential to whatever host"]);
+    for members in [
+        json!({"credential": "$env://CF", "pass_host": "node", "nodes": {"a.example": 1}}),
+        json!({"credential": "$env://CF", "pass_host": "pass", "nodes": {"192.0.2.1": 1}}),
+        json!({"pass_host": "pass", "nodes": {"a.example": 1}}),
+    ] {
+        check_upstream(members, &[]);
+    }
     check_upstream(
         json!({"credential": "$secret://aws/1/a/b"}),
         &["/credential: the secret manager `aws`"],

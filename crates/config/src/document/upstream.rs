@@ -50,6 +50,15 @@ fn members<'v>(mut object: Object<'_, 'v>, id: UpstreamId) -> Option<Upstream> {
     let keepalive = object.optional("keepalive_pool", keep_alive).unwrap_or_default();
     let credential = object.optional("credential", credential).unwrap_or(Credential::None);
     let trusted = object.optional("trusted", boolean).unwrap_or_default();
+    let is_asked = !matches!(credential, Credential::None) && pass_host == Some(PassHost::Pass);
+    if is_asked && !trusted && nodes.iter().flatten().any(is_named) {
+        // Servers that share an address tell their customers apart by `Host` alone.
+        object.fault(
+            "pass_host",
+            "would send the credential to whatever host an agent names: take `node` or `rewrite`, \
+             or mark the upstream `trusted`",
+        );
+    }
     object.finish();
     let nodes = nodes?;
     let further = u32::try_from(nodes.len().saturating_sub(1)).unwrap_or(u32::MAX);
@@ -101,8 +110,7 @@ fn pass_host(object: &mut Object<'_, '_>, nodes: &[Node]) -> Option<PassHost> {
         if object.has("upstream_host") && !object.has("pass_host") {
             object.fault("upstream_host", "needs `pass_host` to be `rewrite`");
         }
-        let named = |node: &Node| node.host.parse::<std::net::IpAddr>().is_err();
-        let default = if nodes.iter().any(named) { PassHost::Node } else { PassHost::Pass };
+        let default = if nodes.iter().any(is_named) { PassHost::Node } else { PassHost::Pass };
         return (!object.has("pass_host")).then_some(default);
     };
     match mode {
@@ -118,6 +126,11 @@ fn pass_host(object: &mut Object<'_, '_>, nodes: &[Node]) -> Option<PassHost> {
             host.map(PassHost::Rewrite)
         }
     }
+}
+
+/// Whether a node is a host name, not an address.
+fn is_named(node: &Node) -> bool {
+    node.host.parse::<std::net::IpAddr>().is_err()
 }
 
 #[derive(Clone, Copy)]
