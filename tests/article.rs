@@ -12,12 +12,12 @@ fn the_articles_put_is_taken_as_printed_and_does_what_the_article_says() {
     let demo = Demo::start();
     let put = ["-H", "Content-Type: application/json", "-X", "PUT", "-d", BODY];
     let answer = demo.administer(&put, "/apisix/admin/routes/cloudflare-ai-agent");
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.status(), 200, "{answer:?}");
     assert_eq!(answer.json()["key"], "/apisix/routes/cloudflare-ai-agent");
 
     // The node keeps the real credential for the API's host, so the bare route works.
     let answer = demo.ask(&["-X", "GET"], "/user/tokens");
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.status(), 200, "{answer:?}");
     assert_eq!(answer.json()["success"], true);
     let log = demo.arrivals();
     let arrived = last_arrival(&log);
@@ -53,11 +53,11 @@ fn the_credential_of_a_host_goes_nowhere_else_and_never_along_with_a_stranger() 
     ] {
         let body = format!(r#"{{"uri":"/x/*",{upstream},"plugins":{{{auth}{rewrite}}}}}}}"#);
         let put = demo.administer(&["-X", "PUT", "-d", &body], "/admin/routes/x");
-        assert!(matches!(put.status, 200 | 201), "{body}: {put:?}");
+        assert!(matches!(put.status(), 200 | 201), "{body}: {put:?}");
         let bearer = format!("Authorization: Bearer {}", demo.token);
         let url = format!("http://{}/x/client/v4/user/tokens/verify", demo.http);
         let answer = curl(&["-H", &bearer, &url]);
-        assert!(matches!(answer.status, 400 | 401 | 403), "{body}: {answer:?}");
+        assert!(matches!(answer.status(), 400 | 401 | 403), "{body}: {answer:?}");
     }
 }
 
@@ -65,11 +65,11 @@ fn the_credential_of_a_host_goes_nowhere_else_and_never_along_with_a_stranger() 
 fn without_a_token_the_answer_is_401_and_nothing_arrives() {
     let demo = Demo::start();
     let answer = curl(&[&demo.url("/user/tokens/verify")]);
-    assert_eq!(answer.status, 401, "{answer:?}");
+    assert_eq!(answer.status(), 401, "{answer:?}");
     assert_eq!(answer.json()["code"], "identity.refused");
     assert_eq!(answer.json()["success"], false);
-    assert_eq!(answer.header("x-should-retry"), Some("false"));
-    assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
+    assert_eq!(answer.field("x-should-retry"), Some("false"));
+    assert!(answer.field("www-authenticate").is_some_and(|value| value.starts_with("Bearer")));
     assert!(!demo.arrivals().to_string().contains("/client/v4"), "nothing may arrive");
 }
 
@@ -77,13 +77,11 @@ fn without_a_token_the_answer_is_401_and_nothing_arrives() {
 fn a_call_goes_through_with_the_real_credential_and_is_recorded() {
     let demo = Demo::start();
     let answer = demo.ask(&[], "/user/tokens/verify");
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.status(), 200, "{answer:?}");
     assert_eq!(answer.json()["success"], true);
-    let id = answer.header("x-tollgate-request-id").expect("a request id").to_owned();
-    assert!(answer.header("ratelimit").is_some_and(|value| value.contains("limit-req")));
-    let line = wait_for("the record", || {
-        demo.audit().lines().find(|line| line.contains(&id)).map(str::to_owned)
-    });
+    let id = answer.field("x-tollgate-request-id").expect("a request id").to_owned();
+    assert!(answer.field("ratelimit").is_some_and(|value| value.contains("limit-req")));
+    let line = demo.audit.line(&id);
     let record: Value = serde_json::from_str(&line).expect("a record is JSON");
     assert_eq!(record["agent"], "alice");
     assert_eq!(record["status"], 200);
@@ -98,15 +96,15 @@ fn of_twenty_at_once_six_pass_in_turn_and_the_rest_get_429() {
         let threads: Vec<_> = (0..20).map(|_| scope.spawn(ask)).collect();
         threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
     });
-    let passed = answers.iter().filter(|answer| answer.status == 200).count();
-    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    let passed = answers.iter().filter(|answer| answer.status() == 200).count();
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status() == 429).collect();
     assert_eq!(passed + refused.len(), 20);
     // Twenty clients on a busy machine do not come in one instant: some tokens refill meanwhile.
     assert!((6..20).contains(&passed), "{passed} passed");
     for answer in refused {
         assert_eq!(answer.json()["code"], "limit.exceeded");
-        assert!(answer.header("retry-after").is_some());
-        assert!(answer.header("retry-after-ms").is_some());
+        assert!(answer.field("retry-after").is_some());
+        assert!(answer.field("retry-after-ms").is_some());
     }
 }
 
@@ -128,7 +126,7 @@ fn what_two_parsers_could_read_differently_is_refused_and_does_not_arrive() {
         "/%zz",
     ] {
         let answer = demo.ask(&[], path);
-        assert_eq!(answer.status, 400, "{path}: {answer:?}");
+        assert_eq!(answer.status(), 400, "{path}: {answer:?}");
     }
     assert!(!demo.arrivals().to_string().contains("/client/v4"), "nothing may arrive");
 }
@@ -137,7 +135,7 @@ fn what_two_parsers_could_read_differently_is_refused_and_does_not_arrive() {
 fn what_the_client_sent_arrives_byte_by_byte() {
     let demo = Demo::start();
     for path in ["/ZONES/x", "/a%2Fb", "/a%20b?c=%2F&d=+", "/%7Ezones", "/x;y=1/z"] {
-        wait_for("a token of the limit", || (demo.ask(&[], path).status != 429).then_some(()));
+        wait_for("a token of the limit", || (demo.ask(&[], path).status() != 429).then_some(()));
         let log = demo.arrivals();
         let arrived = last_arrival(&log);
         let query = arrived["query"].as_str().map(|query| format!("?{query}"));

@@ -5,8 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde_json::{Value, json};
 
-use crate::harness::Gate;
-use crate::upstream::{PATIENCE, Raw};
+use crate::harness::{Gate, Origin, PATIENCE};
 
 mod body;
 mod connection;
@@ -17,13 +16,13 @@ mod http2;
 mod retry;
 mod stream;
 
-/// A gate before one upstream that speaks clear text.
-fn before(raw: &Raw) -> Gate {
-    Gate::before(&clear(&[raw.node()]))
+/// A gate before one origin.
+fn before(origin: &Origin) -> Gate {
+    Gate::before(&origin.upstream())
 }
 
-/// An upstream in clear text with these nodes. The first is tried first.
-fn clear(nodes: &[String]) -> Value {
+/// An upstream with these nodes. The first is tried first.
+fn ranked(nodes: &[String]) -> Value {
     let node = |(index, node): (usize, &String)| {
         let (host, port) = node.rsplit_once(':').expect("host and port");
         let port = port.parse::<u16>().expect("a port");
@@ -32,14 +31,15 @@ fn clear(nodes: &[String]) -> Value {
     json!({ "nodes": nodes.iter().enumerate().map(node).collect::<Vec<_>>() })
 }
 
-/// A signal from one thread to another; the receiver waits for it.
-fn signal() -> (Sender<()>, Mutex<Receiver<()>>) {
+/// What one thread hands to another, which [`wait`]s for it.
+pub(crate) fn baton() -> (Sender<()>, Mutex<Receiver<()>>) {
     let (sender, receiver) = channel();
     (sender, Mutex::new(receiver))
 }
 
-fn wait(receiver: &Mutex<Receiver<()>>) {
-    receiver.lock().expect("nobody panicked").recv_timeout(PATIENCE).expect("the signal");
+/// Waits for a [`baton`].
+pub(crate) fn wait(receiver: &Mutex<Receiver<()>>) {
+    receiver.lock().expect("nobody panicked").recv_timeout(PATIENCE).expect("the baton");
 }
 
 /// An answer with a length.

@@ -1,6 +1,5 @@
 //! Traces, from the call to the collector; and collectors that are away.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -14,16 +13,16 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::json;
 use tonic::{Request, Response, Status};
 
-use crate::gate::Gate;
-use crate::harness::wait_for;
-use crate::wire::{Origin, get};
+use crate::harness::secure::runtime;
+use crate::harness::{ANY, Gate, Origin, PATIENCE, Refusing, Setup, get, listener, wait_for};
 
 const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
 const PARENT: u64 = 0x00f0_67aa_0ba9_02b7;
 
 /// A collector over gRPC that hands on what it gets.
 struct Collector {
-    address: SocketAddr,
+    /// `host:port`.
+    address: String,
     spans: mpsc::Receiver<ExportTraceServiceRequest>,
     /// Its end is the collector's.
     _runtime: tokio::runtime::Runtime,
@@ -44,12 +43,11 @@ impl TraceService for Desk {
 
 impl Collector {
     fn start() -> Self {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = runtime();
         let (sender, spans) = mpsc::sync_channel(64);
-        let bound = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let bound = runtime.block_on(tokio::net::TcpListener::bind(ANY));
         let listener = bound.expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let address = listener.local_addr().expect("an address").to_string();
         let incoming = tonic::transport::server::TcpIncoming::from(listener);
         let server = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(Desk(sender)))
@@ -74,17 +72,17 @@ impl Collector {
 }
 
 /// A gate that sends its spans to an address, in front of an upstream.
-fn start(data: &std::path::Path, address: SocketAddr, variables: &[(&str, &str)]) -> Gate {
+fn start(address: &str, variables: &[(&str, &str)]) -> Gate {
     let endpoint = format!("http://{address}");
     let own = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=planted-collector-key"),
     ];
-    Gate::start(data, &[], &[&own, variables].concat())
+    Gate::with(&Setup { variables: &[&own, variables].concat(), ..Setup::default() })
 }
 
 fn route(gate: &Gate, origin: &Origin) {
-    let upstream = json!({ "nodes": { origin.address.to_string(): 1 } });
+    let upstream = origin.upstream();
     gate.put("routes/all", &json!({ "uri": "/*", "upstream": upstream }));
 }
 
@@ -95,14 +93,13 @@ fn call(gate: &Gate, path: &str, flags: &str) -> u16 {
 
 #[test]
 fn each_sampled_call_is_a_span_of_its_callers_trace_over_grpc() {
-    let data = tempfile::tempdir().unwrap();
     let (collector, origin) = (Collector::start(), Origin::start());
     let variables = [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ("OTEL_RESOURCE_ATTRIBUTES", "region=eu-test"),
     ];
-    let gate = start(data.path(), collector.address, &variables);
+    let gate = start(&collector.address, &variables);
     assert_eq!(call(&gate, "/nowhere", "01"), 404);
     route(&gate, &origin);
     // The caller does not sample this one.
@@ -127,11 +124,10 @@ fn each_sampled_call_is_a_span_of_its_callers_trace_over_grpc() {
 
 #[test]
 fn spans_that_wait_are_sent_when_the_node_stops() {
-    let data = tempfile::tempdir().unwrap();
     let (collector, origin) = (Collector::start(), Origin::start());
     let variables =
         [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_BSP_SCHEDULE_DELAY", "600000")];
-    let mut gate = start(data.path(), collector.address, &variables);
+    let mut gate = start(&collector.address, &variables);
     route(&gate, &origin);
     for _ in 0..10 {
         assert_eq!(call(&gate, "/", "01"), 200);
@@ -142,10 +138,9 @@ fn spans_that_wait_are_sent_when_the_node_stops() {
 
 #[test]
 fn a_call_is_a_span_over_http_too() {
-    let data = tempfile::tempdir().unwrap();
     let ok = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
     let (collector, origin) = (Origin::answering(move |_| ok.to_owned()), Origin::start());
-    let gate = start(data.path(), collector.address, &[("OTEL_BSP_SCHEDULE_DELAY", "50")]);
+    let gate = start(&collector.node(), &[("OTEL_BSP_SCHEDULE_DELAY", "50")]);
     route(&gate, &origin);
     assert_eq!(call(&gate, "/seen", "01"), 200);
     let export = wait_for("an export", || collector.arrivals().pop());
@@ -160,8 +155,7 @@ fn a_call_is_a_span_over_http_too() {
 }
 
 /// Calls are answered, and the node stops in time and well.
-fn check_costs_nothing(address: SocketAddr, protocol: &str) {
-    let data = tempfile::tempdir().expect("a temporary directory");
+fn check_costs_nothing(address: &str, protocol: &str) {
     let origin = Origin::start();
     let variables = [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
@@ -169,7 +163,7 @@ fn check_costs_nothing(address: SocketAddr, protocol: &str) {
         ("OTEL_BSP_MAX_QUEUE_SIZE", "16"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8"),
     ];
-    let mut gate = start(data.path(), address, &variables);
+    let mut gate = start(address, &variables);
     route(&gate, &origin);
     for n in 0..100 {
         assert_eq!(call(&gate, &format!("/{n}"), "01"), 200);
@@ -188,23 +182,19 @@ fn check_costs_nothing(address: SocketAddr, protocol: &str) {
 
 #[test]
 fn a_collector_that_is_away_costs_nothing_but_its_spans() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = gone.local_addr().unwrap();
-    drop(gone);
-    check_costs_nothing(address, "grpc");
-    check_costs_nothing(address, "http/protobuf");
+    let gone = Refusing::start();
+    check_costs_nothing(&gone.node(), "grpc");
+    check_costs_nothing(&gone.node(), "http/protobuf");
 }
 
 #[test]
 fn a_collector_that_hangs_costs_nothing_but_its_spans() {
     // The system takes connections for it; it never reads.
-    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-    check_costs_nothing(deaf.local_addr().unwrap(), "grpc");
-    check_costs_nothing(deaf.local_addr().unwrap(), "http/protobuf");
+    let silent = listener();
+    let address = silent.local_addr().unwrap().to_string();
+    check_costs_nothing(&address, "grpc");
+    check_costs_nothing(&address, "http/protobuf");
 }
-
-/// For an export, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node gives three seconds to its last spans; the rest is for a busy machine.
 const STOP_MAX: Duration = Duration::from_secs(20);

@@ -7,68 +7,27 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
-use crate::harness::{ADMIN_KEY, curl, root, signal, tollgate, wait_for};
-use crate::wire::{Origin, get};
+use crate::command::said::Said;
+use crate::harness::{
+    ADMIN_KEY, ANY, Certificate, Gate, Origin, Setup, announced, curl, get, root, signal, text_at,
+    tollgate, wait_for,
+};
 
-/// What a command said and how it ended.
-#[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn by(command: &mut Command) -> Self {
-        let output = command.stdin(Stdio::null()).output().expect("it runs");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        let said = Self {
-            code: output.status.code().expect("it ended by itself"),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        };
-        // Nobody here is a terminal.
-        assert!(!said.out.contains('\x1b') && !said.err.contains('\x1b'), "{said:?}");
-        said
-    }
-
-    /// It went well, and said nothing beside its output.
-    fn well(self) -> String {
-        assert_eq!((self.code, &*self.err), (0, ""), "{self:?}");
-        self.out
-    }
-
-    /// It went well, and its output is one JSON value.
-    fn json(self) -> Value {
-        let out = self.well();
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
-    }
-
-    /// It failed with this code, said why, and put nothing out.
-    fn failed(self, code: i32, reasons: &[&str]) {
-        assert_eq!((self.code, &*self.out), (code, ""), "{self:?}");
-        for reason in reasons {
-            assert!(self.err.contains(reason), "no {reason:?} in {self:?}");
-        }
-    }
-}
+mod said;
 
 /// A command without a node.
 fn run(arguments: &[&str]) -> Said {
     Said::by(tollgate().args(arguments))
 }
 
-/// A node to ask, and a place for documents.
+/// A node to ask, whose directory is a place for documents too.
 struct Bench {
     gate: Gate,
-    data: tempfile::TempDir,
 }
 
 impl Bench {
     fn start() -> Self {
-        let data = tempfile::tempdir().expect("a temporary directory");
-        Self { gate: Gate::start(data.path(), &[], &[]), data }
+        Self { gate: Gate::start() }
     }
 
     /// A command that asks this node.
@@ -83,7 +42,7 @@ impl Bench {
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.data.path().join(name);
+        let path = self.gate.data.join(name);
         std::fs::write(&path, text).expect("the file is written");
         path
     }
@@ -125,7 +84,7 @@ fn the_readmes_document_is_taken_as_printed() {
 #[test]
 fn an_agent_that_is_made_can_call_at_once_and_mint_further_tokens() {
     let (bench, origin) = (Bench::start(), Origin::start());
-    let upstream = json!({ "nodes": { origin.address.to_string(): 1 } });
+    let upstream = origin.upstream();
     let plugins = json!({ "jwt-auth": {} });
     bench.gate.put("routes/all", &json!({ "uri": "/*", "upstream": upstream, "plugins": plugins }));
     let call = |token: &str| {
@@ -235,7 +194,7 @@ fn faults_of_a_document_name_the_file_the_line_and_the_path() {
     let torn = bench.file("torn.yaml", "routes:\n  one: { uri: [\n");
     let torn = path(&torn);
     run(&["check", "-f", torn]).failed(1, &[&format!("{torn}:")]);
-    let absent = path(&bench.data.path().join("absent.yaml")).to_owned();
+    let absent = path(&bench.gate.data.join("absent.yaml")).to_owned();
     run(&["check", "-f", &absent]).failed(1, &[&absent]);
     bench.run(&["apply", "-f", &absent]).failed(1, &[&absent]);
 }
@@ -298,13 +257,9 @@ fn what_needs_no_node_works_alone() {
 
 #[test]
 fn a_viewer_may_read_and_not_write() {
-    let data = tempfile::tempdir().unwrap();
     let viewer = "a-viewers-key-0123456789abcdef";
-    let settings = data.path().join("settings.yaml");
     let keys = json!({ "admin_keys": [{ "name": "looker", "role": "viewer", "key": viewer }] });
-    std::fs::write(&settings, keys.to_string()).unwrap();
-    let gate = Gate::start(data.path(), &["--settings", path(&settings)], &[]);
-    let bench = Bench { gate, data };
+    let bench = Bench { gate: Gate::with(&Setup { settings: Some(&keys), ..Setup::default() }) };
     bench.gate.put("upstreams/u", &json!({ "nodes": { "a.example:80": 1 } }));
     assert!(bench.run_as(viewer, &["list", "upstreams"]).well().contains("/apisix/upstreams/u"));
     // 401 and not 403, as in APISIX (reference: its Admin API).
@@ -321,17 +276,9 @@ fn a_viewer_may_read_and_not_write() {
 #[test]
 fn the_admin_api_speaks_tls_where_a_certificate_is_set() {
     let data = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let file = |name: &str, text: &str| {
-        let path = data.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let cert = file("cert.pem", &made.cert.pem());
-    let key = file("key.pem", &made.signing_key.serialize_pem());
+    let (cert, key) = Certificate::of(&["localhost"]).write(data.path());
     let settings = json!({ "admin_tls": { "cert": cert, "key": key } });
-    let settings = file("settings.yaml", &settings.to_string());
-    let gate = Gate::start(data.path(), &["--settings", path(&settings)], &[]);
+    let gate = Gate::with(&Setup { settings: Some(&settings), ..Setup::default() });
     let (_, port) = gate.admin.rsplit_once(':').unwrap();
     let url = format!("https://localhost:{port}");
     let list = |server: &str, trusted: bool| {
@@ -348,15 +295,14 @@ fn the_admin_api_speaks_tls_where_a_certificate_is_set() {
     list(&format!("http://{}", gate.admin), true).failed(1, &[&gate.admin]);
     let header = format!("X-API-KEY: {ADMIN_KEY}");
     let routes = format!("{url}/apisix/admin/routes");
-    assert_eq!(curl(&["--cacert", path(&cert), "-H", &header, &routes]).status, 200);
+    assert_eq!(curl(&["--cacert", path(&cert), "-H", &header, &routes]).status(), 200);
 }
 
 /// Starts a node without an admin key, and returns what it logged until it is up, and its door.
 fn without_a_key(data: &Path) -> (String, String) {
     let log = data.join("start.log");
-    let any = "127.0.0.1:0";
     let mut child = tollgate()
-        .args(["run", "--announce", "--http", any, "--admin", any, "--metrics", any, "--data"])
+        .args(["run", "--announce", "--http", ANY, "--admin", ANY, "--metrics", ANY, "--data"])
         .arg(data)
         .env_remove("TOLLGATE_ADMIN_KEY")
         .stdin(Stdio::piped())
@@ -364,8 +310,7 @@ fn without_a_key(data: &Path) -> (String, String) {
         .stderr(std::fs::File::create(&log).expect("a log"))
         .spawn()
         .expect("it starts");
-    let line = crate::harness::first_line(&mut child);
-    let admin = line.get("admin").and_then(Value::as_str).expect("an address").to_owned();
+    let admin = text_at(&announced(&mut child), "/admin");
     let said = wait_for("the log", || {
         let text = std::fs::read_to_string(&log).expect("the log");
         text.contains("the node is up").then_some(text)
@@ -376,7 +321,7 @@ fn without_a_key(data: &Path) -> (String, String) {
     assert!(key.is_empty() || !kept.contains(&key), "the key is kept as a digest only");
     let asked = |key: &str| {
         let header = format!("X-API-KEY: {key}");
-        curl(&["-H", &header, &format!("http://{admin}/apisix/admin/routes")]).status
+        curl(&["-H", &header, &format!("http://{admin}/apisix/admin/routes")]).status()
     };
     let status = if key.is_empty() { asked("wrong-key-0123456789") } else { asked(&key) };
     assert_eq!(status, if key.is_empty() { 401 } else { 200 });

@@ -4,22 +4,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use crate::harness::{Demo, Node, signal, tollgate, wait_for};
+use crate::harness::{Demo, Gate, Setup, signal, tollgate, wait_for};
 
 #[test]
 fn kill_9_loses_no_acknowledged_change() {
     let data = tempfile::tempdir().expect("a temporary directory");
     for round in 0..3 {
-        let node = Node::start(data.path(), &[]);
+        let gate = Gate::with(&Setup { data: Some(data.path()), ..Setup::default() });
         for id in 0..=round {
             let body = json!({ "nodes": { format!("127.0.0.1:{}", 1_000 + id): 1 } });
-            node.put(&format!("/apisix/admin/upstreams/u{id}"), &body);
+            gate.put(&format!("upstreams/u{id}"), &body);
         }
-        node.kill();
-        let node = Node::start(data.path(), &[]);
-        let list = node.administer(&[], "/apisix/admin/upstreams");
+        gate.kill();
+        let gate = Gate::with(&Setup { data: Some(data.path()), ..Setup::default() });
+        let list = gate.administer(&[], "/apisix/admin/upstreams");
         assert_eq!(list.json()["total"], round + 1);
-        node.kill();
+        gate.kill();
     }
 }
 
@@ -31,7 +31,7 @@ fn a_stop_under_load_loses_no_request() {
         r#"{{"scheme":"https","nodes":{{"{}":1}},"tls":{{"verify":false}}}}"#,
         demo.upstream
     );
-    let put = |body: &str, path: &str| demo.administer(&["-X", "PUT", "-d", body], path).status;
+    let put = |body: &str, path: &str| demo.administer(&["-X", "PUT", "-d", body], path).status();
     assert_eq!(put(&upstream, "/admin/upstreams/free"), 201);
     assert_eq!(put(limit, "/admin/routes/free"), 201);
     let url = format!("http://{}/free/__sim/log", demo.http);
@@ -99,5 +99,6 @@ fn bad_settings_end_with_64_and_name_the_place() {
 #[test]
 fn the_demo_ends_well_when_it_is_told_to() {
     let mut demo = Demo::start();
-    assert!(demo.stop());
+    let ended = demo.stop();
+    assert!(ended.success(), "{ended}");
 }

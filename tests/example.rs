@@ -1,6 +1,6 @@
 //! What `deploy/` shows is taken by the program as it is.
 
-use crate::harness::{Node, root, tollgate};
+use crate::harness::{Gate, Setup, root, tollgate};
 
 #[test]
 fn every_example_document_has_no_fault() {
@@ -17,9 +17,9 @@ fn every_example_document_has_no_fault() {
 
 #[test]
 fn a_node_starts_with_the_example_settings() {
-    let data = tempfile::tempdir().expect("a temporary directory");
     let settings = root().join("deploy/settings.yaml");
     let settings = settings.to_str().expect("a path in text");
-    let node = Node::start(data.path(), &["--settings", settings]);
-    assert_eq!(node.administer(&[], "/apisix/admin/routes").status, 200);
+    let arguments = ["--settings", settings];
+    let gate = Gate::with(&Setup { arguments: &arguments, ..Setup::default() });
+    assert_eq!(gate.administer(&[], "/apisix/admin/routes").status(), 200);
 }

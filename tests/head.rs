@@ -11,9 +11,8 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 use proptest::{prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof};
 use serde_json::json;
 
-use crate::gate::Gate;
+use crate::harness::{Gate, Origin, Wire};
 use crate::head::reader::{End, requests};
-use crate::wire::{Client, Origin};
 
 mod lenient;
 mod reader;
@@ -37,31 +36,29 @@ struct Bench {
     origin: Origin,
     /// Requests that arrived, so that no law holds for want of them.
     arrived: AtomicUsize,
-    _data: tempfile::TempDir,
 }
 
 impl Bench {
     fn start() -> Self {
-        let data = tempfile::tempdir().expect("a temporary directory");
-        let (gate, origin) = (Gate::start(data.path(), &[], &[]), Origin::start());
-        let upstream = json!({ "nodes": { origin.address.to_string(): 1 } });
+        let (gate, origin) = (Gate::start(), Origin::start());
+        let upstream = origin.upstream();
         gate.put("routes/all", &json!({ "uri": "/*", "upstream": upstream }));
-        Self { gate, origin, arrived: AtomicUsize::new(0), _data: data }
+        Self { gate, origin, arrived: AtomicUsize::new(0) }
     }
 
     /// Sends bytes, and holds what arrived against what a strict reader finds in them.
     fn check(&self, sent: &[u8]) -> Result<(), TestCaseError> {
         let (expected, end) = requests(sent);
-        let mut client = Client::connect(&self.gate.http);
-        client.send(sent);
+        let mut client = Wire::connect(&self.gate.http);
+        client.offer(sent);
         // Each is answered, unless the connection is closed with one that is refused.
-        let is_open = expected.iter().all(|_| client.receive().is_some());
+        let is_open = expected.iter().all(|_| client.final_answer().is_some());
         // What is no request is refused by itself; for the rest of an unfinished one it waits.
         if is_open && end == End::Malformed && client.has_heard_within(REFUSAL_MAX) {
-            client.receive();
+            client.final_answer();
         }
         client.finish();
-        while client.receive().is_some() {}
+        while client.final_answer().is_some() {}
         let (arrivals, broken) = self.origin.take();
         // A body that broke off may break off there too; a head is whole and right.
         let wrong = broken.iter().find(|text| HEAD_FAULTS.iter().any(|fault| text.contains(fault)));
@@ -71,7 +68,7 @@ impl Bench {
         for arrival in arrivals {
             let is_found = left.any(|request| {
                 let target = request.target.as_deref().map(without_fragment);
-                target == Some(arrival.second()) && request.body == arrival.body
+                target == Some(arrival.raw_target()) && request.body == arrival.body
             });
             if !is_found {
                 let line = arrival.line.escape_ascii();
@@ -93,7 +90,7 @@ impl Bench {
         if let Err(error) = ran {
             panic!("{error}\n{}", self.gate.log());
         }
-        let mut client = Client::connect(&self.gate.http);
+        let mut client = Wire::connect(&self.gate.http);
         assert_eq!(client.ask("GET /alive HTTP/1.1\r\nhost: a").status(), 200);
         let log = self.gate.log();
         assert!(!log.contains("panic"), "{log}");
@@ -163,11 +160,10 @@ fn readings(path: &[u8]) -> BTreeSet<Vec<u8>> {
 
 #[test]
 fn no_path_that_reaches_one_route_could_be_read_as_one_of_another() {
-    let data = tempfile::tempdir().unwrap();
-    let gate = Gate::start(data.path(), &[], &[]);
+    let gate = Gate::start();
     let sides = ["open", "closed"].map(|name| {
         let origin = Origin::start();
-        let upstream = json!({ "nodes": { origin.address.to_string(): 1 } });
+        let upstream = origin.upstream();
         gate.put(
             &format!("routes/{name}"),
             &json!({ "uri": format!("/{name}/*"), "upstream": upstream }),
@@ -180,17 +176,18 @@ fn no_path_that_reaches_one_route_could_be_read_as_one_of_another() {
     let sent = (start, path)
         .prop_map(|(start, path)| Sent([b"/", start.as_bytes(), &path.concat()].concat()));
     let check = |Sent(path): Sent| {
-        let mut client = Client::connect(&gate.http);
-        client.send(
-            &[b"GET ", &*path, b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"].concat(),
+        let mut client = Wire::connect(&gate.http);
+        client.offer(
+            [b"GET ", &*path, b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"].concat(),
         );
-        prop_assert!(client.receive().is_some(), "no answer");
+        prop_assert!(client.final_answer().is_some(), "no answer");
         for (name, origin) in &sides {
             for arrival in origin.take().0 {
                 arrived.fetch_add(1, Ordering::Relaxed);
-                prop_assert_eq!(arrival.second(), without_fragment(&path));
+                prop_assert_eq!(arrival.raw_target(), without_fragment(&path));
                 let other = if *name == "open" { "closed" } else { "open" };
-                let path = arrival.second().split(|byte| *byte == b'?').next().unwrap_or_default();
+                let path =
+                    arrival.raw_target().split(|byte| *byte == b'?').next().unwrap_or_default();
                 for reading in readings(path) {
                     let first = reading.split(|byte| *byte == b'/').find(|part| !part.is_empty());
                     prop_assert_ne!(first, Some(other.as_bytes()), "{}", reading.escape_ascii());
@@ -247,7 +244,8 @@ fn fields() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// What a test's upstream says of heads that are none.
-const HEAD_FAULTS: [&str; 7] = [
+const HEAD_FAULTS: [&str; 8] = [
+    "a bad line",
     "a bad first line",
     "no field",
     "a bad name",

@@ -6,9 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use model::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
-use crate::harness::{curl, tollgate, wait_for};
-use crate::wire::{Client, Message, Origin, get};
+use crate::harness::{Gate, Message, Origin, Wire, curl, get, tollgate, wait_for};
 
 const SECRET: &str = "a-secret-of-alice-0123456789abcdef";
 const API_KEY: &str = "an-api-key-of-bob-0123456789";
@@ -19,15 +17,13 @@ struct Bench {
     origin: Origin,
     /// Dave's; his tokens are signed with RS256.
     rsa: rcgen::KeyPair,
-    data: tempfile::TempDir,
 }
 
 impl Bench {
     fn start() -> Self {
-        let data = tempfile::tempdir().expect("a temporary directory");
-        let (gate, origin) = (Gate::start(data.path(), &[], &[]), Origin::start());
+        let (gate, origin) = (Gate::start(), Origin::start());
         let rsa = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
-        let upstream = json!({ "nodes": { origin.address.to_string(): 1 } });
+        let upstream = origin.upstream();
         for (name, plugins) in [
             ("jwt", json!({ "jwt-auth": {} })),
             ("key", json!({ "key-auth": {} })),
@@ -50,7 +46,7 @@ impl Bench {
             let agent = json!({ "username": name, "plugins": plugins });
             gate.put(&format!("consumers/{name}"), &agent);
         }
-        Self { gate, origin, rsa, data }
+        Self { gate, origin, rsa }
     }
 
     fn call(&self, path: &str, fields: &[&str]) -> Message {
@@ -64,11 +60,8 @@ impl Bench {
     /// Who the record says made a call.
     fn agent_of(&self, answer: &Message) -> Value {
         let id = answer.field("x-tollgate-request-id").expect("an id");
-        let line = wait_for("the record", || {
-            let text = std::fs::read_to_string(self.data.path().join("audit/audit.jsonl")).ok()?;
-            text.lines().find(|line| line.contains(id)).map(str::to_owned)
-        });
-        let record: Value = serde_json::from_str(&line).expect("a record is JSON");
+        let record: Value =
+            serde_json::from_str(&self.gate.audit.line(id)).expect("a record is JSON");
         record.get("agent").cloned().unwrap_or_default()
     }
 }
@@ -104,14 +97,8 @@ fn a_minted_token_proves_its_agent_from_each_place_and_does_not_travel_on() {
         assert_eq!(bench.agent_of(&answer), "alice");
         let (arrivals, broken) = bench.origin.take();
         assert_eq!((arrivals.len(), broken.len()), (1, 0));
-        let all = format!("{:?}{}", arrivals, arrivals[0].target());
-        assert!(
-            !all.contains("eyJ")
-                && !arrivals[0].fields.iter().any(|(_, value)| {
-                    value.windows(token.len()).any(|part| part == token.as_bytes())
-                }),
-            "{all}"
-        );
+        let all = arrivals[0].to_string();
+        assert!(!all.contains("eyJ") && !all.contains(&token), "{all}");
         arrivals[0].clone()
     };
     assert!(
@@ -144,9 +131,7 @@ fn an_api_key_proves_its_agent_from_each_place_and_does_not_travel_on() {
         assert_eq!(bench.agent_of(&answer), "bob");
         let (arrivals, _) = bench.origin.take();
         assert_eq!(arrivals[0].target(), arrives_as);
-        let holds =
-            |value: &[u8]| value.windows(API_KEY.len()).any(|part| part == API_KEY.as_bytes());
-        assert!(!arrivals[0].fields.iter().any(|(_, value)| holds(value)));
+        assert!(!arrivals[0].to_string().contains(API_KEY), "{}", arrivals[0]);
     }
     for (path, field) in [
         ("/own/x", format!("apikey: {API_KEY}")),
@@ -209,7 +194,7 @@ fn all_failed_identities_get_one_answer() {
 
 /// An answer without what differs from request to request.
 fn without_ids(answer: &Message) -> String {
-    let mut body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let mut body: Value = answer.json();
     assert!(body.as_object_mut().expect("an object").remove("request_id").is_some());
     let fields: Vec<_> = answer
         .fields
@@ -228,7 +213,7 @@ fn what_an_agent_holds_ends_with_it_at_once() {
     assert_eq!([bench.with_token(&token).status(), by_key()], [200, 200]);
     for name in ["alice", "bob"] {
         let path = format!("/apisix/admin/consumers/{name}");
-        assert_eq!(bench.gate.administer(&["-X", "DELETE"], &path).status, 200);
+        assert_eq!(bench.gate.administer(&["-X", "DELETE"], &path).status(), 200);
     }
     assert_eq!([bench.with_token(&token).status(), by_key()], [401, 401]);
     // Whoever gets the name next is somebody else, unless the secret is the same.
@@ -245,7 +230,7 @@ fn what_an_agent_holds_ends_with_it_at_once() {
 fn an_address_that_fails_too_often_must_wait_and_others_need_not() {
     let bench = Bench::start();
     let head = format!("GET /jwt/x HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}", mint(&[]));
-    let mut proven = Client::connect(&bench.gate.http);
+    let mut proven = Wire::connect(&bench.gate.http);
     assert_eq!(proven.ask(&head).status(), 200);
     // Twenty at once and then one a second; a slow machine fails more often before it is told.
     let refused = wait_for("a 429", || {
@@ -253,13 +238,13 @@ fn an_address_that_fails_too_often_must_wait_and_others_need_not() {
         assert!(matches!(answer.status(), 401 | 429), "{answer:?}");
         (answer.status() == 429).then_some(answer)
     });
-    let body: Value = serde_json::from_slice(&refused.body).unwrap();
+    let body: Value = refused.json();
     assert_eq!(body["code"], "identity.throttled");
     assert_eq!(refused.field("retry-after"), Some("1"));
     // A token that was proven before need not be proven again, where it was.
     assert_eq!(proven.ask(&head).status(), 200);
     let url = bench.gate.url("/key/x");
-    let elsewhere = |key: &str| curl(&["--interface", "127.0.0.2", "-H", key, &url]).status;
+    let elsewhere = |key: &str| curl(&["--interface", "127.0.0.2", "-H", key, &url]).status();
     assert_eq!(elsewhere("apikey: wrong"), 401);
     assert_eq!(elsewhere(&format!("apikey: {API_KEY}")), 200);
     wait_for("the end of the wait", || {

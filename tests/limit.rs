@@ -6,24 +6,20 @@ use std::time::Duration;
 use model::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
-use crate::harness::wait_for;
-use crate::wire::{Client, Message, Origin, get};
+use crate::harness::{Gate, Message, Origin, Wire, get, wait_for};
 
 /// A gate with two routes, and four agents: alice and bob in one team, carol in another, dave in
 /// none.
 struct Bench {
     gate: Gate,
-    _origin: Origin,
-    _data: tempfile::TempDir,
+    origin: Origin,
 }
 
 impl Bench {
     /// With these limits, by name.
     fn start(limits: &Value) -> Self {
-        let data = tempfile::tempdir().expect("a temporary directory");
-        let (gate, origin) = (Gate::start(data.path(), &[], &[]), Origin::start());
-        let upstream = json!({ "nodes": { origin.address.to_string(): 1 } });
+        let (gate, origin) = (Gate::start(), Origin::start());
+        let upstream = origin.upstream();
         for name in ["one", "two"] {
             let route = json!({
                 "uri": format!("/{name}/*"), "upstream": upstream, "plugins": { "key-auth": {} },
@@ -45,7 +41,7 @@ impl Bench {
         for (name, limit) in limits.as_object().expect("limits by name") {
             gate.put(&format!("limits/{name}"), limit);
         }
-        Self { gate, _origin: origin, _data: data }
+        Self { gate, origin }
     }
 
     fn call(&self, agent: &str, path: &str) -> Message {
@@ -137,7 +133,7 @@ fn when_one_limit_refuses_no_other_is_charged() {
     for _ in 0..5 {
         let refused = bench.call("alice", "/one/");
         assert_eq!(refused.status(), 429);
-        let body: Value = serde_json::from_slice(&refused.body).unwrap();
+        let body: Value = refused.json();
         assert_eq!([&body["code"], &body["limit"]], ["limit.exceeded", "narrow"]);
     }
     let other = bench.call("alice", "/two/");
@@ -155,7 +151,7 @@ fn of_many_at_once_exactly_the_burst_passes() {
         for (agent, count) in ["alice", "bob"].into_iter().zip(&passed) {
             for _ in 0..4 {
                 scope.spawn(move || {
-                    let mut client = Client::connect(&bench.gate.http);
+                    let mut client = Wire::connect(&bench.gate.http);
                     let head = format!("GET /one/ HTTP/1.1\r\nhost: a\r\napikey: key-of-{agent}");
                     for _ in 0..10 {
                         match client.ask(&head).status() {
@@ -219,7 +215,7 @@ fn a_limit_that_never_refills_says_never() {
     let bench = Bench::start(&json!({ "fixed": limit }));
     assert_eq!(bench.exhaust("alice", "/one/"), 2);
     let refused = bench.call("alice", "/one/");
-    let body: Value = serde_json::from_slice(&refused.body).unwrap();
+    let body: Value = refused.json();
     assert_eq!([&body["code"], &body["limit"]], ["limit.never", "fixed"]);
     assert_eq!(refused.field("x-should-retry"), Some("false"));
     assert!(refused.field("retry-after").is_none());
@@ -237,7 +233,7 @@ fn limit_req_answers_as_its_author_says() {
     let bench = Bench::start(&json!({}));
     let route = json!({
         "uri": "/own/*",
-        "upstream": { "nodes": { bench._origin.address.to_string(): 1 } },
+        "upstream": bench.origin.upstream(),
         "plugins": { "limit-req": {
             "rate": 0.01, "burst": 2, "key": "remote_addr", "nodelay": true,
             "rejected_code": 503, "rejected_msg": "not now",
@@ -246,7 +242,7 @@ fn limit_req_answers_as_its_author_says() {
     bench.gate.put("routes/own", &route);
     let answers = [(); 4].map(|()| get(&bench.gate.http, "/own/", &[]));
     assert_eq!(answers.each_ref().map(Message::status), [200, 200, 200, 503]);
-    let body: Value = serde_json::from_slice(&answers[3].body).unwrap();
+    let body: Value = answers[3].json();
     assert_eq!([&body["error_msg"], &body["code"]], ["not now", "limit.exceeded"]);
     assert!(answers[3].field("retry-after").is_some());
 }

@@ -3,16 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
-use crate::harness::wait_for;
-use crate::wire::{Client, Message, Origin, get};
+use crate::harness::syslog::{Syslog, frame};
+use crate::harness::{
+    Audit, Gate, Message, Origin, Setup, SyslogServer, Wire, get, listener, text_at, wait_for,
+};
 
 /// What no record may hold: it comes with every call.
 const BEARER: &str = "Bearer planted-agent-token";
@@ -21,27 +22,25 @@ const BEARER: &str = "Bearer planted-agent-token";
 struct Bench {
     gate: Gate,
     origin: Origin,
-    data: tempfile::TempDir,
 }
 
 impl Bench {
     fn start(arguments: &[&str], plugins: &Value) -> Self {
-        let data = tempfile::tempdir().expect("a temporary directory");
-        let (gate, origin) = (Gate::start(data.path(), arguments, &[]), Origin::start());
-        let bench = Self { gate, origin, data };
+        let gate = Gate::with(&Setup { arguments, ..Setup::default() });
+        let bench = Self { gate, origin: Origin::start() };
         bench.route(plugins);
         bench
     }
 
     fn route(&self, plugins: &Value) {
-        let nodes = json!({ self.origin.address.to_string(): 1 });
-        let route = json!({ "uri": "/*", "upstream": { "nodes": nodes }, "plugins": plugins });
+        let upstream = self.origin.upstream();
+        let route = json!({ "uri": "/*", "upstream": upstream, "plugins": plugins });
         self.gate.put("routes/all", &route);
     }
 
     /// Calls one after the other on one connection: the ids the gate gave them.
     fn call(&self, count: usize) -> Vec<String> {
-        let mut client = Client::connect(&self.gate.http);
+        let mut client = Wire::connect(&self.gate.http);
         let host = &self.gate.http;
         let call = |n| {
             let head = format!("GET /{n} HTTP/1.1\r\nhost: {host}\r\nauthorization: {BEARER}");
@@ -53,128 +52,19 @@ impl Bench {
     }
 }
 
-/// A syslog server that keeps every message it gets.
-pub(crate) struct Receiver {
-    pub(crate) port: u16,
-    messages: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Receiver {
-    fn udp() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-        let port = socket.local_addr().expect("an address").port();
-        let receiver = Self { port, messages: Arc::default() };
-        let messages = Arc::clone(&receiver.messages);
-        std::thread::spawn(move || {
-            let mut datagram = vec![0; 65_536];
-            while let Ok(length) = socket.recv(&mut datagram) {
-                keep(&messages, datagram.iter().take(length).copied().collect());
-            }
-        });
-        receiver
-    }
-
-    pub(crate) fn tcp(listener: TcpListener) -> Self {
-        Self::streams(listener, |stream| Box::new(stream))
-    }
-
-    fn streams(
-        listener: TcpListener,
-        open: impl Fn(TcpStream) -> Box<dyn Read + Send> + Send + 'static,
-    ) -> Self {
-        let port = listener.local_addr().expect("an address").port();
-        let receiver = Self { port, messages: Arc::default() };
-        let messages = Arc::clone(&receiver.messages);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let mut stream = BufReader::new(open(stream));
-                let messages = Arc::clone(&messages);
-                std::thread::spawn(move || {
-                    while let Some(message) = frame(&mut stream) {
-                        keep(&messages, message);
-                    }
-                });
-            }
-        });
-        receiver
-    }
-
-    pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
-        self.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The messages, read, when there are as many; and there are no more.
-    fn wait(&self, count: usize) -> Vec<Syslog> {
-        wait_for("the messages", || (self.messages().len() >= count).then_some(()));
-        let messages = self.messages();
-        assert_eq!(messages.len(), count, "too many messages");
-        messages.iter().map(|message| Syslog::read(message)).collect()
-    }
-}
-
-fn keep(messages: &Mutex<Vec<Vec<u8>>>, message: Vec<u8>) {
-    messages.lock().unwrap_or_else(PoisonError::into_inner).push(message);
-}
-
-/// A message with its length in front (RFC 6587 §3.4.1); `None` at the end of the stream.
-fn frame(stream: &mut impl std::io::BufRead) -> Option<Vec<u8>> {
-    let mut length = Vec::new();
-    stream.read_until(b' ', &mut length).ok().filter(|read| *read > 0)?;
-    let digits = std::str::from_utf8(&length).expect("a length").trim_end();
-    let mut message = vec![0; digits.parse().unwrap_or_else(|_| panic!("no length: {digits:?}"))];
-    stream.read_exact(&mut message).ok()?;
-    Some(message)
-}
-
-/// A message by RFC 5424.
-struct Syslog {
-    sequence: u64,
-    record: Value,
-}
-
-impl Syslog {
-    fn read(message: &[u8]) -> Self {
-        let text = std::str::from_utf8(message).expect("UTF-8");
-        assert!(!text.contains("planted"), "a secret is in {text}");
-        let words: Vec<&str> = text.splitn(7, ' ').collect();
-        let [start, time, _host, app, pid, id, rest] = words[..] else { panic!("short: {text}") };
-        assert_eq!([start, app, id], ["<46>1", "tollgate", "request"], "{text}");
-        assert!(time.ends_with('Z') && time.contains('T'), "{text}");
-        assert!(pid.parse::<u32>().is_ok(), "{text}");
-        let rest = rest.strip_prefix("[meta sequenceId=\"").expect("structured data");
-        let (sequence, record) = rest.split_once("\"] ").expect("a message");
-        Self {
-            sequence: sequence.parse().expect("a number"),
-            record: serde_json::from_str(record).expect("one JSON value and nothing else"),
-        }
-    }
-
-    fn id(&self) -> String {
-        id_of(&self.record)
-    }
-}
-
-fn id_of(record: &Value) -> String {
-    record.get("request_id").and_then(Value::as_str).expect("an id").to_owned()
-}
-
 fn ids(messages: &[Syslog]) -> Vec<String> {
     messages.iter().map(Syslog::id).collect()
 }
 
-pub(crate) fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").expect("a free port")
-}
-
 #[test]
 fn each_call_is_one_datagram_over_udp() {
-    let receiver = Receiver::udp();
+    let server = SyslogServer::udp();
     let target = json!({
-        "host": "127.0.0.1", "port": receiver.port, "sock_type": "udp", "inactive_timeout": 1,
+        "host": "127.0.0.1", "port": server.port, "sock_type": "udp", "inactive_timeout": 1,
     });
     let bench = Bench::start(&[], &json!({ "syslog": target }));
     let called = bench.call(20);
-    let messages = receiver.wait(20);
+    let messages = server.wait(20);
     assert_eq!(ids(&messages), called);
     assert_eq!(messages[0].record["status"], 200);
     assert_eq!(messages[7].record["path"], "/7");
@@ -182,21 +72,21 @@ fn each_call_is_one_datagram_over_udp() {
 
 #[test]
 fn a_stop_right_after_the_last_call_loses_no_record_on_its_way() {
-    let receiver = Receiver::tcp(listener());
+    let server = SyslogServer::tcp(listener());
     let file = tempfile::NamedTempFile::new().unwrap();
     // With these, no record leaves by itself in the time of this test.
-    let target = json!({ "host": "127.0.0.1", "port": receiver.port, "inactive_timeout": 600 });
+    let target = json!({ "host": "127.0.0.1", "port": server.port, "inactive_timeout": 600 });
     let plugins = json!({ "syslog": target, "file-logger": { "path": file.path() } });
     let mut bench = Bench::start(&[], &plugins);
     let called = bench.call(50);
     let ended = bench.gate.stop();
     assert!(ended.status.success(), "{}", bench.gate.log());
-    let messages = receiver.wait(50);
+    let messages = server.wait(50);
     assert_eq!(ids(&messages), called);
     assert!(messages.iter().map(|message| message.sequence).eq(1..=50));
     let lines = std::fs::read_to_string(file.path()).unwrap();
     check_lines(&lines, &called);
-    check_lines(&std::fs::read_to_string(bench.data.path().join(AUDIT)).unwrap(), &called);
+    check_lines(&std::fs::read_to_string(&bench.gate.audit.file).unwrap(), &called);
 }
 
 #[test]
@@ -218,7 +108,7 @@ fn records_wait_for_a_server_that_is_away_and_each_arrives() {
     assert_eq!(taken.len(), 5);
     drop((stream, come));
     let second = bench.call(5);
-    let back = Receiver::tcp(TcpListener::bind(("127.0.0.1", port)).expect("the port"));
+    let back = SyslogServer::tcp(TcpListener::bind(("127.0.0.1", port)).expect("the port"));
     let everything: BTreeSet<_> = first.iter().chain(&second).cloned().collect();
     let heard = || -> Vec<String> {
         let read = |message: &Vec<u8>| Syslog::read(message).id();
@@ -234,30 +124,14 @@ fn records_wait_for_a_server_that_is_away_and_each_arrives() {
     assert_eq!(counts.keys().cloned().collect::<BTreeSet<_>>(), everything);
 }
 
-/// A server over TLS, and its certificate.
-pub(crate) fn over_tls() -> (Receiver, rcgen::Certificate) {
-    let names = vec!["127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.expect("a key"));
-    let config = Arc::new(config.expect("the key fits"));
-    let receiver = Receiver::streams(listener(), move |stream| {
-        let session = rustls::ServerConnection::new(Arc::clone(&config)).expect("a session");
-        Box::new(rustls::StreamOwned::new(session, stream))
-    });
-    (receiver, made.cert)
-}
-
 #[test]
 fn over_tls_records_go_to_a_server_that_is_vouched_for_and_to_no_other() {
-    let ((known, certificate), (unknown, _)) = (over_tls(), over_tls());
+    let ((known, certificate), (unknown, _)) = (SyslogServer::tls(), SyslogServer::tls());
     let ca = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(ca.path(), certificate.pem()).unwrap();
-    let target = |receiver: &Receiver| {
+    std::fs::write(ca.path(), certificate.cert).unwrap();
+    let target = |server: &SyslogServer| {
         json!({
-            "host": "127.0.0.1", "port": receiver.port, "tls": true, "inactive_timeout": 1,
+            "host": "127.0.0.1", "port": server.port, "tls": true, "inactive_timeout": 1,
             "max_retry_count": 1, "retry_delay": 0,
         })
     };
@@ -329,7 +203,7 @@ fn check_lines(text: &str, called: &[String]) {
         assert!(!line.contains("planted"), "{line}");
         let record: Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        *found.entry(id_of(&record)).or_default() += 1;
+        *found.entry(text_at(&record, "/request_id")).or_default() += 1;
     }
     let missing: Vec<_> = called.iter().filter(|id| found.get(*id) != Some(&1)).collect();
     assert!(missing.is_empty(), "lost or doubled: {missing:?}");
@@ -338,7 +212,7 @@ fn check_lines(text: &str, called: &[String]) {
 #[test]
 fn the_audit_file_loses_no_line_while_it_is_moved_and_opened_anew() {
     let mut bench = Bench::start(&[], &json!({}));
-    let current = bench.data.path().join(AUDIT);
+    let current = bench.gate.audit.file.clone();
     let (is_over, calls) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let mut moved = Vec::new();
     std::thread::scope(|scope| {
@@ -351,7 +225,7 @@ fn the_audit_file_loses_no_line_while_it_is_moved_and_opened_anew() {
             });
         }
         for n in 0..5 {
-            let aside = bench.data.path().join(format!("moved-{n}.jsonl"));
+            let aside = bench.gate.data.join(format!("moved-{n}.jsonl"));
             wait_for("some lines", || {
                 std::fs::metadata(&current).is_ok_and(|found| found.len() > 0).then_some(())
             });
@@ -370,14 +244,15 @@ fn the_audit_file_loses_no_line_while_it_is_moved_and_opened_anew() {
 #[test]
 fn the_audit_file_is_closed_at_its_size_and_loses_no_line_by_it() {
     let data = tempfile::tempdir().unwrap();
-    let audit = data.path().join(AUDIT);
+    let Audit { file: audit } = Audit::of(data.path());
     std::fs::create_dir_all(audit.parent().unwrap()).unwrap();
     // As good as full: a segment holds a hundred MiB.
     let filler = (100 << 20) - 10_000;
     let file = std::fs::File::create(&audit).unwrap();
     std::os::unix::fs::FileExt::write_at(&file, b"\n", filler - 1).unwrap();
-    let (mut gate, origin) = (Gate::start(data.path(), &[], &[]), Origin::start());
-    let upstream = json!({ "nodes": { origin.address.to_string(): 1 } });
+    let setup = Setup { data: Some(data.path()), ..Setup::default() };
+    let (mut gate, origin) = (Gate::with(&setup), Origin::start());
+    let upstream = origin.upstream();
     gate.put("routes/all", &json!({ "uri": "/*", "upstream": upstream }));
     let bench = |n: usize| get(&gate.http, &format!("/{n}"), &[]);
     let answers: Vec<Message> = (0..40).map(bench).collect();
@@ -420,11 +295,7 @@ fn the_trace_context_comes_in_and_goes_out() {
             [parts[0].len(), parts[1].len(), parts[2].len(), parts[3].len()],
             [2, 32, 16, 2]
         );
-        let line = wait_for("the record", || {
-            let text = std::fs::read_to_string(bench.data.path().join(AUDIT)).unwrap_or_default();
-            text.lines().find(|line| line.contains(&id)).map(str::to_owned)
-        });
-        let record: Value = serde_json::from_str(&line).expect("JSON");
+        let record: Value = serde_json::from_str(&bench.gate.audit.line(&id)).expect("JSON");
         assert_eq!(record["trace_id"], *parts[1]);
         (parts, arrival.field("tracestate").map(str::to_owned))
     };
@@ -446,6 +317,3 @@ fn the_trace_context_comes_in_and_goes_out() {
         assert_ne!(parts[1].to_lowercase(), trace, "{wrong}");
     }
 }
-
-/// The audit file, in the data directory.
-const AUDIT: &str = "audit/audit.jsonl";

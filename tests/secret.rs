@@ -4,87 +4,15 @@
 use std::path::Path;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
-use crate::harness::{ADMIN_KEY, curl, tollgate, wait_for};
-use crate::records::{Receiver, listener, over_tls};
-use crate::wire::{Client, Message, Origin, get};
+use crate::harness::{
+    ADMIN_KEY, Gate, Origin, Setup, SyslogServer, Wire, curl, listener, tollgate, wait_for,
+};
+use crate::secret::found::Found;
 
-/// Everything that was read of the node, by where it came from.
-#[derive(Default)]
-struct Found(Vec<(String, Vec<u8>)>);
-
-impl Found {
-    fn add(&mut self, place: &str, bytes: impl Into<Vec<u8>>) {
-        self.0.push((place.to_owned(), bytes.into()));
-    }
-
-    /// Asks the Admin API, and keeps what it says.
-    fn admin(&mut self, gate: &Gate, method: &str, path: &str, body: &str) -> u16 {
-        let mut client = Client::connect(&gate.admin);
-        let length = body.len();
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: a\r\nx-api-key: {ADMIN_KEY}\r\n");
-        client.send(format!("{head}content-length: {length}\r\n\r\n{body}").as_bytes());
-        let answer = client.receive().expect("an answer");
-        self.add(&format!("the answer to {method} {path} {body}"), text(&answer));
-        answer.status()
-    }
-
-    /// Calls the gateway, and keeps what it says.
-    fn call(&mut self, gate: &Gate, path: &str, field: &str) -> u16 {
-        let answer = get(&gate.http, path, &[field]);
-        self.add(&format!("the answer to {path} with {field}"), text(&answer));
-        answer.status()
-    }
-
-    /// Every file below a directory, byte by byte.
-    fn files(&mut self, directory: &Path) {
-        for entry in std::fs::read_dir(directory).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                self.files(&path);
-            } else {
-                self.add(&path.display().to_string(), std::fs::read(&path).expect("a file"));
-            }
-        }
-    }
-
-    /// Something of this kind was read, and it holds this text: the search does not miss.
-    fn check_finds(&self, place: &str, text: &str) {
-        let mut all = self.0.iter().filter(|(other, _)| other.contains(place));
-        let holds = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
-        assert!(all.any(|(_, bytes)| holds(bytes)), "no {text} in {place}");
-    }
-
-    /// None of it holds the secret, in any of the spellings that tools use.
-    fn check(&self, name: &str, secret: &str) {
-        for spelling in spellings(secret) {
-            let holds = |bytes: &[u8]| {
-                bytes.windows(spelling.len()).any(|window| window == spelling.as_bytes())
-            };
-            for (place, bytes) in &self.0 {
-                let text = String::from_utf8_lossy(bytes);
-                assert!(!holds(bytes), "{name} stands as {spelling} in {place}: {text}");
-            }
-        }
-    }
-}
-
-/// The secret, in hexadecimal, and the part of its base64 that does not hang on where it stands.
-fn spellings(secret: &str) -> Vec<String> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let mut all = vec![secret.to_owned(), hex.to_uppercase(), hex];
-    for before in 0..3 {
-        let text = format!("{}{secret}", "x".repeat(before));
-        for encoded in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
-            let sure = encoded.get(4..encoded.len() - 4).expect("a long secret");
-            all.push(sure.to_owned());
-        }
-    }
-    all
-}
+mod found;
 
 /// The secrets of the test. No other text holds any of them.
 struct Planted {
@@ -139,7 +67,7 @@ struct Upstreams {
     well: Origin,
     failing: Origin,
     nonsense: Origin,
-    untrusted: Receiver,
+    untrusted: SyslogServer,
 }
 
 impl Upstreams {
@@ -149,7 +77,7 @@ impl Upstreams {
             well: Origin::start(),
             failing: Origin::answering(|_| failing.to_owned()),
             nonsense: Origin::answering(|_| "no HTTP at all\r\n\r\n".to_owned()),
-            untrusted: over_tls().0,
+            untrusted: SyslogServer::tls().0,
         }
     }
 }
@@ -168,7 +96,7 @@ fn start(data: &Path) -> Gate {
         ("OTEL_EXPORTER_OTLP_HEADERS", &format!("authorization={}", PLANTED.collector_key)),
         ("OTEL_BSP_SCHEDULE_DELAY", "20"),
     ];
-    let gate = Gate::start(data, &[], &variables);
+    let gate = Gate::with(&Setup { data: Some(data), variables: &variables, ..Setup::default() });
     // It was read; from here on nobody but the test knows it.
     std::fs::remove_file(settings).expect("the settings are removed");
     gate
@@ -178,7 +106,7 @@ fn start(data: &Path) -> Gate {
 fn furnish(gate: &Gate, upstreams: &Upstreams, folder: &Path, syslog: u16) {
     let file = folder.join("credential");
     std::fs::write(&file, PLANTED.file).expect("the credential is written");
-    let node = |origin: &Origin| json!({ origin.address.to_string(): 1 });
+    let node = |origin: &Origin| json!({ origin.node(): 1 });
     let upstream = |name: &str, nodes: Value, credential: Value| {
         let upstream = json!({ "nodes": nodes, "credential": credential });
         gate.put(&format!("upstreams/{name}"), &upstream);
@@ -288,11 +216,11 @@ fn call_in_vain(gate: &Gate, token: &str, found: &mut Found) {
         ),
         format!("GET /sealed/jwt-auth/?jwt={token}\\ HTTP/1.1\r\nhost: a b\r\n{field}\r\n\r\n"),
     ] {
-        let mut client = Client::connect(&gate.http);
-        client.send(broken.as_bytes());
+        let mut client = Wire::connect(&gate.http);
+        client.offer(broken);
         client.finish();
-        if let Some(answer) = client.receive() {
-            found.add("the answer to a broken call", text(&answer));
+        if let Some(answer) = client.final_answer() {
+            found.add("the answer to a broken call", answer.to_string());
         }
     }
 }
@@ -302,7 +230,7 @@ fn check_arrivals(origin: &Origin, token: &str) {
     let arrivals = origin.arrivals();
     for arrival in &arrivals {
         let target = arrival.target();
-        let all = text(arrival);
+        let all = arrival.to_string();
         for secret in [token, PLANTED.api_key, PLANTED.own_api_key, PLANTED.hmac] {
             assert!(!all.contains(secret), "{all}");
         }
@@ -321,15 +249,6 @@ fn check_arrivals(origin: &Origin, token: &str) {
         }
     }
     assert_eq!(arrivals.len(), 3 * 8);
-}
-
-/// A message as text.
-fn text(message: &Message) -> String {
-    let Message { line, fields, body } = message;
-    let line = String::from_utf8_lossy(line);
-    let fields =
-        fields.iter().map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)));
-    format!("{line}\n{}\n{}", fields.collect::<String>(), String::from_utf8_lossy(body))
 }
 
 /// Writes that are refused: `~` stands for a secret, `%` for the API key that another agent has.
@@ -386,7 +305,7 @@ fn refuse(gate: &Gate, found: &mut Found) {
         let key = format!("X-API-KEY: {key}");
         let url = format!("http://{}/admin/{path}", gate.admin);
         let answer = curl(&[&["-H", &key], arguments, &[&url]].concat());
-        assert_eq!(answer.status, 401);
+        assert_eq!(answer.status(), 401);
         found.add("the answer to a wrong key", format!("{answer:?}"));
     };
     ask(secret, &[], "routes");
@@ -412,10 +331,10 @@ fn read(gate: &Gate, found: &mut Found) {
 #[test]
 fn no_secret_can_be_read_back_from_anywhere() {
     let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let receiver = Receiver::tcp(listener());
+    let server = SyslogServer::tcp(listener());
     let upstreams = Upstreams::start();
     let mut gate = start(data.path());
-    furnish(&gate, &upstreams, folder.path(), receiver.port);
+    furnish(&gate, &upstreams, folder.path(), server.port);
     let minted = tollgate()
         .args(["token", "mint", "--key", "alice"])
         .env("TOLLGATE_AGENT_SECRET", PLANTED.hmac)
@@ -429,8 +348,8 @@ fn no_secret_can_be_read_back_from_anywhere() {
     read(&gate, &mut found);
     check_arrivals(&upstreams.well, &token);
     assert!(gate.stop().status.success(), "{}", gate.log());
-    wait_for("the syslog server's copy", || (!receiver.messages().is_empty()).then_some(()));
-    for message in receiver.messages() {
+    wait_for("the syslog server's copy", || (!server.messages().is_empty()).then_some(()));
+    for message in server.messages() {
         found.add("syslog", message);
     }
     found.files(data.path());

@@ -10,9 +10,10 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Gate, Node, at, curl, signal, wait_for};
-use crate::upstream::secure::{Certificate, Secure, whole};
-use crate::upstream::{Raw, Wire};
+use crate::harness::secure::whole;
+use crate::harness::{
+    ANY, Certificate, Gate, Origin, Secure, Setup, Wire, at, curl, dial, wait_for,
+};
 
 /// An upstream that shows this certificate.
 fn upstream(certificate: &Certificate) -> Secure {
@@ -40,14 +41,14 @@ fn check(
     let secure = upstream(certificate);
     let arguments = arguments(&ca, secure.port());
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let gate = Gate::start(&node(secure.port()), &json!({}), &arguments);
+    let gate = Gate::carrying(&node(secure.port()), &json!({}), &arguments);
     let answer = gate.ask(&[], "/t");
     if expected.0 == 200 {
-        assert_eq!((answer.status, answer.body.as_str()), expected);
+        assert_eq!((answer.status(), answer.text().as_str()), expected);
         return;
     }
     assert_eq!(answer.refusal(), (expected.0, expected.1.to_owned()));
-    assert_eq!(at(&gate.record("/t"), "/refusal"), expected.1);
+    assert_eq!(at(&gate.audit.record("/t"), "/refusal"), expected.1);
 }
 
 fn by_address(port: u16) -> Value {
@@ -85,12 +86,12 @@ fn a_certificate_that_the_operator_vouches_for_is_accepted() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (ca, _) = certificate.write(directory.path());
     let secure = upstream(&certificate);
-    let gate = Gate::start(
+    let gate = Gate::carrying(
         &by_address(secure.port()),
         &json!({}),
         &["--upstream-ca", ca.to_str().expect("a path in text")],
     );
-    assert_eq!(gate.ask(&[], "/t").status, 200);
+    assert_eq!(gate.ask(&[], "/t").status(), 200);
 }
 
 #[test]
@@ -141,17 +142,17 @@ fn an_upstream_that_is_not_verified_may_show_any_certificate() {
     let certificate = Certificate::of(&["other.example.com"]);
     let secure = upstream(&certificate);
     let gate = Gate::before(&unverified(secure.port()));
-    assert_eq!(gate.ask(&[], "/t").status, 200);
+    assert_eq!(gate.ask(&[], "/t").status(), 200);
 }
 
 /// Nothing may be sent in clear text because TLS did not work.
 #[test]
 fn an_upstream_that_speaks_no_tls_is_unreachable_and_gets_no_request() {
-    let raw = Raw::start(|mut visit| {
+    let origin = Origin::serving(|mut visit| {
         visit.wire.send("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
         visit.wire.wait_for_end();
     });
-    let gate = Gate::before(&document(&raw.node()));
+    let gate = Gate::before(&document(&origin.node()));
     let answer = gate.ask(&["-d", "secret"], "/t");
     assert_eq!(answer.refusal(), (502, "upstream.unreachable".to_owned()));
 }
@@ -162,69 +163,68 @@ fn a_name_that_does_not_exist_is_unreachable() {
     let gate = Gate::before(&json!({ "nodes": { "nowhere.invalid:80": 1 } }));
     let answer = gate.ask(&[], "/t");
     assert_eq!(answer.refusal(), (502, "upstream.unreachable".to_owned()));
-    let record = gate.record("/t");
+    let record = gate.audit.record("/t");
     let detail = record["detail"].as_str().expect("a reason");
     assert!(detail.contains("nowhere.invalid"), "{detail}");
 }
 
 #[test]
 fn a_name_may_lead_to_another_address_and_port() {
-    let raw = Raw::answering(|request| {
+    let origin = Origin::answering(|request| {
         let host = request.field("host").expect("a host");
         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{host}", host.len())
     });
-    let leads = format!("api.example.com:80={}", raw.node());
-    let gate = Gate::start(
+    let leads = format!("api.example.com:80={}", origin.node());
+    let gate = Gate::carrying(
         &json!({ "nodes": { "API.example.com:80": 1 } }),
         &json!({}),
         &["--resolve", &leads],
     );
-    assert_eq!(gate.ask(&[], "/t").body, "api.example.com");
-    assert_eq!(gate.record("/t")["upstream"]["address"], raw.node());
+    assert_eq!(gate.ask(&[], "/t").text(), "api.example.com");
+    assert_eq!(gate.audit.record("/t")["upstream"]["address"], origin.node());
 }
 
-/// A node that agents reach over TLS with a certificate from files, before an upstream of ours.
+/// A gate that agents reach over TLS with a certificate from files.
 struct Listener {
-    node: Node,
+    gate: Gate,
+    /// Where its certificate is.
     data: TempDir,
-    _raw: Raw,
+    _origin: Origin,
 }
 
 impl Listener {
     fn start(first: &Certificate) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
         let (cert, key) = first.write(data.path());
-        let settings = data.path().join("settings.yaml");
-        let text = json!({ "tls": { "cert": cert, "key": key } }).to_string();
-        std::fs::write(&settings, text).expect("the settings are written");
-        let settings = settings.to_str().expect("a path in text");
-        let arguments = ["--settings", settings, "--https", "127.0.0.1:0"];
-        let node = Node::start(&data.path().join("node"), &arguments);
-        let raw = Raw::answering(|request| {
+        let settings = json!({ "tls": { "cert": cert, "key": key } });
+        let arguments = &["--https", ANY];
+        let setup = Setup { settings: Some(&settings), arguments, ..Setup::default() };
+        let gate = Gate::with(&setup);
+        let origin = Origin::answering(|request| {
             let target = request.target();
             format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{target}", target.len())
         });
-        node.carry(&json!({ "nodes": { raw.node(): 1 } }), &json!({}));
-        Self { node, data, _raw: raw }
+        gate.carry(&origin.upstream(), &json!({}));
+        Self { gate, data, _origin: origin }
     }
 
     fn address(&self) -> &str {
-        self.node.https.as_deref().expect("it listens for TLS")
+        self.gate.https.as_deref().expect("it listens for TLS")
     }
 
     /// Has the node read its files again. That it did shows in the record, which it opens anew
     /// before it reads the certificate.
     fn reload(&self) {
-        let record = self.data.path().join("node/audit/audit.jsonl");
+        let record = &self.gate.audit.file;
         let aside = record.with_extension("old");
         wait_for("a record", || {
-            drop(curl(&[&format!("http://{}/before", self.node.http)]));
+            drop(self.gate.ask(&[], "/before"));
             record.exists().then_some(())
         });
-        std::fs::rename(&record, &aside).expect("the record is put aside");
-        signal(self.node.pid, "HUP");
+        std::fs::rename(record, &aside).expect("the record is put aside");
+        self.gate.reload();
         wait_for("a new record", || {
-            drop(curl(&[&format!("http://{}/after", self.node.http)]));
+            drop(self.gate.ask(&[], "/after"));
             record.exists().then_some(())
         });
     }
@@ -238,7 +238,7 @@ impl Listener {
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from("localhost").expect("a name");
         let mut tls = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let mut stream = TcpStream::connect(self.address()).expect("a connection");
+        let mut stream = dial(self.address());
         while tls.is_handshaking() {
             tls.complete_io(&mut stream).expect("TLS");
         }
@@ -264,7 +264,7 @@ fn agents_over_tls_speak_http_2_or_http_1_1_as_they_like() {
     let ca = ca.to_str().expect("a path in text");
     let leads = format!("localhost:443:{}", listener.address());
     let leads = ["--connect-to", &leads, "--cacert", ca, "-w", " %{http_version}"];
-    let asked = |protocol| curl(&[&leads[..], &[protocol, "https://localhost/x"]].concat()).body;
+    let asked = |protocol| curl(&[&leads[..], &[protocol, "https://localhost/x"]].concat()).text();
     assert_eq!(asked("--http2"), "/x 2");
     assert_eq!(asked("--http1.1"), "/x 1.1");
 }
@@ -313,17 +313,18 @@ fn a_certificate_that_cannot_be_used_leaves_the_old_one() {
 fn without_a_certificate_of_the_operators_the_node_makes_one_and_keeps_it() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let made = data.path().join("tls/cert.pem");
-    let arguments = ["--https", "127.0.0.1:0"];
+    let arguments = &["--https", ANY];
+    let setup = Setup { data: Some(data.path()), arguments, ..Setup::default() };
     let mut seen = Vec::new();
     for _ in 0..2 {
-        let node = Node::start(data.path(), &arguments);
-        let address = node.https.as_deref().expect("it listens for TLS");
+        let gate = Gate::with(&setup);
+        let address = gate.https.as_deref().expect("it listens for TLS");
         let leads = format!("localhost:443:{address}");
         let ca = made.to_str().expect("a path in text");
         let answer = curl(&["--connect-to", &leads, "--cacert", ca, "https://localhost/x"]);
-        assert_eq!(answer.status, 404);
+        assert_eq!(answer.status(), 404);
         seen.push(std::fs::read(&made).expect("a certificate"));
-        node.kill();
+        gate.kill();
     }
     assert_eq!(seen.first(), seen.last());
 }

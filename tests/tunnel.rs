@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gate, curl, wait_for};
-use crate::upstream::{Raw, Wire};
+use crate::carry::{baton, wait};
+use crate::harness::{Gate, Origin, Wire, wait_for};
 
 /// An upstream that agrees to a WebSocket, greets, and sends back what it gets in capitals.
-fn shouting() -> Raw {
-    Raw::start(|mut visit| {
+fn shouting() -> Origin {
+    Origin::serving(|mut visit| {
         if visit.request().is_none() {
             return;
         }
@@ -22,8 +22,8 @@ fn shouting() -> Raw {
     })
 }
 
-fn gate(raw: &Raw, route: &Value) -> Gate {
-    Gate::start(&json!({ "nodes": { raw.node(): 1 } }), route, &[])
+fn gate(origin: &Origin, route: &Value) -> Gate {
+    Gate::carrying(&origin.upstream(), route, &[])
 }
 
 const OPENING: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\n\
@@ -32,9 +32,9 @@ const OPENING: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, 
 
 #[test]
 fn a_websocket_carries_bytes_both_ways_and_leaves_one_record() {
-    let raw = shouting();
-    let gate = gate(&raw, &json!({ "enable_websocket": true }));
-    let mut wire = Wire::connect(&gate.node.http);
+    let origin = shouting();
+    let gate = gate(&origin, &json!({ "enable_websocket": true }));
+    let mut wire = Wire::connect(&gate.http);
     wire.send(OPENING);
     let head = wire.head().expect("an answer");
     assert_eq!(head.status(), 101, "{head:?}");
@@ -45,62 +45,62 @@ fn a_websocket_carries_bytes_both_ways_and_leaves_one_record() {
         wire.send(word);
         assert_eq!(wire.take(word.len()), word.to_uppercase().as_bytes());
     }
-    let arrived = raw.arrivals().remove(0);
+    let arrived = origin.arrivals().remove(0);
     assert_eq!(arrived.field("upgrade"), Some("websocket"));
     assert_eq!(arrived.field("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
-    assert!(gate.records("/chat").is_empty(), "the record comes at the end");
+    assert!(gate.audit.records("/chat").is_empty(), "the record comes at the end");
     drop(wire);
-    let record = gate.record("/chat");
+    let record = gate.audit.record("/chat");
     let numbers = ["status", "received", "sent"].map(|name| record[name].as_u64());
     assert_eq!(numbers, [Some(101), Some(11), Some(16)]);
 }
 
 #[test]
 fn a_route_without_leave_carries_no_websocket_and_nothing_arrives() {
-    let raw = shouting();
-    let gate = gate(&raw, &json!({}));
-    let mut wire = Wire::connect(&gate.node.http);
+    let origin = shouting();
+    let gate = gate(&origin, &json!({}));
+    let mut wire = Wire::connect(&gate.http);
     wire.send(OPENING);
     let answer = wire.answer("GET").expect("an answer");
     assert_eq!(answer.status(), 501, "{answer:?}");
-    assert!(raw.arrivals().is_empty());
+    assert!(origin.arrivals().is_empty());
 }
 
 #[test]
 fn a_silent_websocket_ends_with_the_routes_deadline() {
-    let raw = shouting();
+    let origin = shouting();
     let timeout = json!({ "connect": 5, "send": 0.2, "read": 0.2 });
-    let gate = gate(&raw, &json!({ "enable_websocket": true, "timeout": timeout }));
-    let mut wire = Wire::connect(&gate.node.http);
+    let gate = gate(&origin, &json!({ "enable_websocket": true, "timeout": timeout }));
+    let mut wire = Wire::connect(&gate.http);
     wire.send(OPENING);
     assert_eq!(wire.head().expect("an answer").status(), 101);
     wire.wait_for_end();
-    assert_eq!(gate.record("/chat")["ending"], "cut");
+    assert_eq!(gate.audit.record("/chat")["ending"], "cut");
 }
 
 #[test]
 fn an_upstream_that_changes_the_protocol_unasked_is_refused() {
-    let raw = shouting();
-    let gate = gate(&raw, &json!({ "enable_websocket": true }));
+    let origin = shouting();
+    let gate = gate(&origin, &json!({ "enable_websocket": true }));
     let answer = gate.ask(&[], "/x");
-    assert_eq!(answer.status, 502, "{answer:?}");
+    assert_eq!(answer.status(), 502, "{answer:?}");
     assert_eq!(answer.json()["code"], "upstream.broken");
 }
 
 /// How many connections idle without buffers.
 fn parked(gate: &Gate) -> Option<String> {
-    let text = curl(&[&format!("http://{}/metrics", gate.node.metrics)]).body;
-    let line = text.lines().find(|line| line.starts_with("tollgate_connections_parked "))?;
+    let numbers = gate.numbers();
+    let line = numbers.lines().find(|line| line.starts_with("tollgate_connections_parked "))?;
     line.split(' ').nth(1).map(str::to_owned)
 }
 
 #[test]
 fn a_connection_that_has_idled_serves_on() {
-    let raw = Raw::answering(|request| {
+    let origin = Origin::answering(|request| {
         format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-was: {}\r\n\r\nok", request.target())
     });
-    let gate = gate(&raw, &json!({}));
-    let mut wire = Wire::connect(&gate.node.http);
+    let gate = gate(&origin, &json!({}));
+    let mut wire = Wire::connect(&gate.http);
     for target in ["/first", "/second", "/third"] {
         // Half a head, so that what was read before its time is put back.
         wire.send(format!("GET {target} HT"));
@@ -115,21 +115,20 @@ fn a_connection_that_has_idled_serves_on() {
 
 #[test]
 fn a_long_answer_is_not_taken_for_idleness() {
-    let (go, may_go) = std::sync::mpsc::channel::<()>();
-    let may_go = std::sync::Mutex::new(may_go);
-    let raw = Raw::start(move |mut visit| {
+    let (go, may_go) = baton();
+    let origin = Origin::serving(move |mut visit| {
         visit.request();
         visit.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab");
-        may_go.lock().expect("one visit").recv().expect("a word");
+        wait(&may_go);
         visit.wire.send("cd");
     });
-    let gate = gate(&raw, &json!({}));
-    let mut long = Wire::connect(&gate.node.http);
+    let gate = gate(&origin, &json!({}));
+    let mut long = Wire::connect(&gate.http);
     long.send("GET /long HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(long.head().expect("a head").status(), 200);
     assert_eq!(long.take(2), b"ab");
     // A second connection is parked meanwhile, so the first had its time to be.
-    let mut idle = Wire::connect(&gate.node.http);
+    let mut idle = Wire::connect(&gate.http);
     idle.send("GET //none HTTP/1.1\r\nhost: a\r\n\r\n");
     idle.answer("GET").expect("a refusal");
     wait_for("the other connection to be parked", || (parked(&gate)? == "1").then_some(()));

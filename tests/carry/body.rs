@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::{before, ok, signal, wait};
-use crate::harness::Gate;
-use crate::upstream::{PATIENCE, Raw, Wire, is_late};
+use super::{baton, before, ok, wait};
+use crate::harness::{Gate, Origin, PATIENCE, Wire, is_late};
 
 /// Bytes of a big body: far more than all buffers on the way hold.
 const BIG: usize = 256 << 20;
@@ -94,15 +93,15 @@ fn take(wire: &mut Wire) {
 
 /// What the gate's peak grew by while something was done. It is warm before.
 fn memory_of(gate: &Gate, deed: impl FnOnce()) -> u64 {
-    assert_eq!(gate.ask(&[], "/warm").status, 200);
-    let before = gate.node.memory_peak();
+    assert_eq!(gate.ask(&[], "/warm").status(), 200);
+    let before = gate.memory_peak();
     deed();
-    gate.node.memory_peak() - before
+    gate.memory_peak() - before
 }
 
 /// An upstream that takes big bodies under `/up` and sends them under `/down`.
-fn big() -> Raw {
-    Raw::start(|mut visit| {
+fn big() -> Origin {
+    Origin::serving(|mut visit| {
         while let Some(head) = visit.wire.head() {
             match head.target() {
                 "/up" => {
@@ -121,29 +120,29 @@ fn big() -> Raw {
 
 #[test]
 fn a_big_body_goes_up_whole_in_flat_memory() {
-    let raw = big();
-    let gate = before(&raw);
+    let origin = big();
+    let gate = before(&origin);
     let grown = memory_of(&gate, || {
-        let mut client = Wire::connect(&gate.node.http);
+        let mut client = Wire::connect(&gate.http);
         client.send(format!("POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: {BIG}\r\n\r\n"));
         send(&mut client);
         assert_eq!(client.answer("POST").expect("an answer").text(), "taken");
     });
-    assert_eq!(gate.record("/up")["received"], BIG);
+    assert_eq!(gate.audit.record("/up")["received"], BIG);
     assert!(grown < MEMORY, "the gate's memory grew by {grown} bytes");
 }
 
 #[test]
 fn a_big_body_comes_down_whole_in_flat_memory() {
-    let raw = big();
-    let gate = before(&raw);
+    let origin = big();
+    let gate = before(&origin);
     let grown = memory_of(&gate, || {
-        let mut client = Wire::connect(&gate.node.http);
+        let mut client = Wire::connect(&gate.http);
         client.send("GET /down HTTP/1.1\r\nhost: a\r\n\r\n");
         assert_eq!(client.head().expect("a head").status(), 200);
         take(&mut client);
     });
-    assert_eq!(gate.record("/down")["sent"], BIG);
+    assert_eq!(gate.audit.record("/down")["sent"], BIG);
     assert!(grown < MEMORY, "the gate's memory grew by {grown} bytes");
 }
 
@@ -151,7 +150,7 @@ fn a_big_body_comes_down_whole_in_flat_memory() {
 #[test]
 fn a_client_that_does_not_read_stops_the_upstream_and_not_the_memory() {
     let (stuck, is_stuck) = mpsc::channel();
-    let raw = Raw::start(move |mut visit| {
+    let origin = Origin::serving(move |mut visit| {
         while let Some(request) = visit.request() {
             if request.target() == "/warm" {
                 visit.wire.send(ok(""));
@@ -161,9 +160,9 @@ fn a_client_that_does_not_read_stops_the_upstream_and_not_the_memory() {
             send_and_tell(&visit.wire, &stuck);
         }
     });
-    let gate = before(&raw);
+    let gate = before(&origin);
     let grown = memory_of(&gate, || {
-        let mut client = Wire::connect(&gate.node.http);
+        let mut client = Wire::connect(&gate.http);
         client.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n");
         assert_eq!(client.head().expect("a head").status(), 200);
         let taken = is_stuck.recv_timeout(PATIENCE).expect("the upstream is stopped");
@@ -171,14 +170,14 @@ fn a_client_that_does_not_read_stops_the_upstream_and_not_the_memory() {
         take(&mut client);
     });
     assert!(grown < MEMORY, "the gate's memory grew by {grown} bytes");
-    assert_eq!(gate.record("/slow")["sent"], BIG);
+    assert_eq!(gate.audit.record("/slow")["sent"], BIG);
 }
 
 /// The same the other way round.
 #[test]
 fn an_upstream_that_does_not_read_stops_the_client_and_not_the_memory() {
-    let (go, may_go) = signal();
-    let raw = Raw::start(move |mut visit| {
+    let (go, may_go) = baton();
+    let origin = Origin::serving(move |mut visit| {
         while let Some(head) = visit.wire.head() {
             if head.target() != "/warm" {
                 wait(&may_go);
@@ -187,9 +186,9 @@ fn an_upstream_that_does_not_read_stops_the_client_and_not_the_memory() {
             visit.wire.send(ok(""));
         }
     });
-    let gate = before(&raw);
+    let gate = before(&origin);
     let grown = memory_of(&gate, || {
-        let mut client = Wire::connect(&gate.node.http);
+        let mut client = Wire::connect(&gate.http);
         client.send(format!("POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: {BIG}\r\n\r\n"));
         let (stuck, is_stuck) = mpsc::channel();
         std::thread::scope(|scope| {
@@ -201,5 +200,5 @@ fn an_upstream_that_does_not_read_stops_the_client_and_not_the_memory() {
         assert_eq!(client.answer("POST").expect("an answer").status(), 200);
     });
     assert!(grown < MEMORY, "the gate's memory grew by {grown} bytes");
-    assert_eq!(gate.record("/slow")["received"], BIG);
+    assert_eq!(gate.audit.record("/slow")["received"], BIG);
 }

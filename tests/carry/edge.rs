@@ -7,16 +7,15 @@ use hyper::body::Frame;
 use serde_json::json;
 
 use super::http2::{connect, document, get, soon, text, upstream};
-use super::{before, clear, ok};
-use crate::harness::Gate;
-use crate::upstream::secure::{Pieces, runtime, whole};
-use crate::upstream::{Raw, Wire};
+use super::{before, ok, ranked};
+use crate::harness::secure::{Pieces, runtime, whole};
+use crate::harness::{Gate, Origin, Wire};
 
 /// An upstream answers before it has the whole body (a 401, a 413), and the client
 /// keeps the rest back: that connection is not free, and no other request may wait for it.
 #[test]
 fn a_request_that_is_half_sent_holds_up_no_other() {
-    let raw = Raw::start(|mut visit| {
+    let origin = Origin::serving(|mut visit| {
         while let Some(head) = visit.wire.head() {
             visit.wire.send(ok("early"));
             if head.target() == "/half" {
@@ -24,12 +23,12 @@ fn a_request_that_is_half_sent_holds_up_no_other() {
             }
         }
     });
-    let gate = before(&raw);
-    let mut client = Wire::connect(&gate.node.http);
+    let gate = before(&origin);
+    let mut client = Wire::connect(&gate.http);
     client.send("POST /half HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n01234");
     assert_eq!(client.answer("POST").expect("an answer").text(), "early");
     for _ in 0..3 {
-        assert_eq!(gate.ask(&["--max-time", "10"], "/other").body, "early");
+        assert_eq!(gate.ask(&["--max-time", "10"], "/other").text(), "early");
     }
 }
 
@@ -44,7 +43,7 @@ fn a_stream_that_nobody_reads_holds_up_no_other() {
         whole(vec![b'x'; 8 << 20])
     });
     let timeout = json!({ "connect": 3, "send": 3, "read": 3 });
-    let gate = Gate::start(&document(&secure), &json!({ "timeout": timeout }), &[]);
+    let gate = Gate::carrying(&document(&secure), &json!({ "timeout": timeout }), &[]);
     runtime().block_on(async {
         let mut other = connect(&gate).await;
         for _ in 0..20 {
@@ -98,14 +97,14 @@ fn streams_that_last_leave_room_for_others() {
 /// A refusal of a HEAD has no body, and was complete.
 #[test]
 fn a_refusal_of_a_head_has_no_body_and_is_complete() {
-    let closed = crate::upstream::Refusing::start();
-    let gate = Gate::before(&clear(&[closed.node()]));
+    let closed = crate::harness::Refusing::start();
+    let gate = Gate::before(&ranked(&[closed.node()]));
     for protocol in ["--http1.1", "--http2-prior-knowledge"] {
         // curl fails where a body follows on HTTP/2 (exit 92).
         let answer = gate.ask(&[protocol, "-I"], "/h");
-        assert_eq!((answer.status, answer.body.as_str()), (502, ""));
+        assert_eq!((answer.status(), answer.text().as_str()), (502, ""));
     }
-    for record in gate.records_of("/h", 2) {
+    for record in gate.audit.records_of("/h", 2) {
         assert_eq!(
             (&record["ending"], &record["sent"]),
             (&json!("complete"), &json!(0)),
@@ -117,10 +116,10 @@ fn a_refusal_of_a_head_has_no_body_and_is_complete() {
 /// The record says what was read of the body, above all where the exchange failed.
 #[test]
 fn what_a_failed_request_had_sent_is_recorded() {
-    let raw = Raw::start(|mut visit| drop(visit.request()));
-    let gate = before(&raw);
-    assert_eq!(gate.ask(&["-d", "hello"], "/r").status, 502);
-    assert_eq!(gate.record("/r")["received"], 5);
+    let origin = Origin::serving(|mut visit| drop(visit.request()));
+    let gate = before(&origin);
+    assert_eq!(gate.ask(&["-d", "hello"], "/r").status(), 502);
+    assert_eq!(gate.audit.record("/r")["received"], 5);
 }
 
 /// What starts like one of the gate's own names is one of them, as CGI-like
@@ -146,15 +145,15 @@ fn no_name_of_the_gates_families_is_taken_from_a_client() {
 /// A trailer is a field too: whatever may not stand in the head may not stand there.
 #[test]
 fn what_may_not_stand_in_a_head_may_not_stand_in_trailers() {
-    let raw = Raw::answering(|_| {
+    let origin = Origin::answering(|_| {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\
          trailer: x-proof, keep-alive, connection, x-tollgate-request-id\r\n\r\n\
          3\r\nabc\r\n0\r\nx-proof: 42\r\nkeep-alive: 5\r\nconnection: x\r\n\
          x-tollgate-request-id: forged\r\n\r\n"
             .to_owned()
     });
-    let gate = before(&raw);
-    let mut client = Wire::connect(&gate.node.http);
+    let gate = before(&origin);
+    let mut client = Wire::connect(&gate.http);
     client.send(
         "POST /t HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\
          trailer: x-sum, x-consumer-username, x-forwarded-for, keep-alive, connection\r\n\r\n\
@@ -162,19 +161,19 @@ fn what_may_not_stand_in_a_head_may_not_stand_in_trailers() {
          keep-alive: 5\r\nconnection: x\r\n\r\n",
     );
     let answer = client.answer("POST").expect("an answer");
-    assert_eq!(answer.trailers, [("x-proof".to_owned(), "42".to_owned())]);
-    let [arrived] = raw.arrivals().try_into().expect("one request");
-    assert_eq!(arrived.trailers, [("x-sum".to_owned(), "17".to_owned())]);
+    assert_eq!(answer.trailers, [("x-proof".to_owned(), b"42".to_vec())]);
+    let [arrived] = origin.arrivals().try_into().expect("one request");
+    assert_eq!(arrived.trailers, [("x-sum".to_owned(), b"17".to_vec())]);
 }
 
 /// A client that offers HTTP/2 in clear text is answered in HTTP/1.1 (RFC 9110
 /// §7.8 lets a server ignore it): Java's own client offers it with its first request.
 #[test]
 fn an_offer_of_http_2_in_clear_text_is_passed_over() {
-    let raw = Raw::answering(|_| ok("fine"));
-    let gate = before(&raw);
-    assert_eq!(gate.ask(&["--http2"], "/h").body, "fine");
-    let arrived = raw.arrivals().pop().expect("a request");
+    let origin = Origin::answering(|_| ok("fine"));
+    let gate = before(&origin);
+    assert_eq!(gate.ask(&["--http2"], "/h").text(), "fine");
+    let arrived = origin.arrivals().pop().expect("a request");
     for name in ["upgrade", "http2-settings", "connection"] {
         assert_eq!(arrived.field(name), None);
     }
@@ -184,14 +183,14 @@ fn an_offer_of_http_2_in_clear_text_is_passed_over() {
 #[test]
 fn an_answer_with_two_lengths_goes_by_its_chunks() {
     for length in [2, 3, 9] {
-        let raw = Raw::answering(move |_| {
+        let origin = Origin::answering(move |_| {
             format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ntransfer-encoding: chunked\r\n\r\n\
                  3\r\nabc\r\n0\r\n\r\n"
             )
         });
-        let gate = before(&raw);
-        let mut client = Wire::connect(&gate.node.http);
+        let gate = before(&origin);
+        let mut client = Wire::connect(&gate.http);
         client.send("GET /l HTTP/1.1\r\nhost: a\r\n\r\n");
         assert_eq!(client.answer("GET").expect("an answer").text(), "abc", "{length}");
     }
@@ -200,12 +199,11 @@ fn an_answer_with_two_lengths_goes_by_its_chunks() {
 /// Who pauses is named: the client here, not the upstream.
 #[test]
 fn a_client_that_pauses_its_body_is_not_taken_for_a_slow_upstream() {
-    let raw = Raw::answering(|request| ok(&request.text()));
+    let origin = Origin::answering(|request| ok(&request.text()));
     let timeout = json!({ "connect": 0.3, "send": 0.3, "read": 0.3 });
-    let gate = Gate::start(&clear(&[raw.node()]), &json!({ "timeout": timeout }), &[]);
-    let mut client = Wire::connect(&gate.node.http);
+    let gate = Gate::carrying(&origin.upstream(), &json!({ "timeout": timeout }), &[]);
+    let mut client = Wire::connect(&gate.http);
     client.send("POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n01234");
     let answer = client.answer("POST").expect("an answer");
-    let refusal: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
-    assert_eq!(refusal["code"], "request.body_broken");
+    assert_eq!(answer.json()["code"], "request.body_broken");
 }

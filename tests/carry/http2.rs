@@ -17,9 +17,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::body::Flow;
-use crate::harness::Gate;
-use crate::upstream::PATIENCE;
-use crate::upstream::secure::{Answer, Certificate, Pieces, Secure, runtime, whole};
+use crate::harness::secure::{Answer, Pieces, runtime, whole};
+use crate::harness::{Certificate, Gate, PATIENCE, Secure};
 
 type ClientBody = BoxBody<Bytes, Infallible>;
 
@@ -38,7 +37,7 @@ pub(super) fn document(secure: &Secure) -> Value {
 
 /// A client's connection to the gate, in clear text and with prior knowledge.
 pub(super) async fn connect(gate: &Gate) -> SendRequest<ClientBody> {
-    let stream = TcpStream::connect(&gate.node.http).await.expect("a connection");
+    let stream = TcpStream::connect(&gate.http).await.expect("a connection");
     stream.set_nodelay(true).expect("an option");
     let (sender, connection) =
         handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
@@ -80,11 +79,11 @@ fn curl_speaks_http_2_through_the_gate_with_an_upstream_of_http_2() {
     let h2 = "--http2-prior-knowledge";
     let version = ["-w", "\n%{http_version}"];
     let answer = gate.ask(&[&[h2], &version[..]].concat(), "/v");
-    assert_eq!(answer.body, "HTTP/2.0 GET 0\n2");
+    assert_eq!(answer.text(), "HTTP/2.0 GET 0\n2");
     let answer = gate.ask(&[&[h2, "-d", "hello"], &version[..]].concat(), "/v");
-    assert_eq!(answer.body, "HTTP/2.0 POST 5\n2");
+    assert_eq!(answer.text(), "HTTP/2.0 POST 5\n2");
     let answer = gate.ask(&[&["--http1.1"], &version[..]].concat(), "/v");
-    assert_eq!(answer.body, "HTTP/2.0 GET 0\n1.1");
+    assert_eq!(answer.text(), "HTTP/2.0 GET 0\n1.1");
     assert_eq!(secure.accepted(), 1);
 }
 
@@ -186,7 +185,7 @@ fn answers_without_a_body_leave_a_shared_connection_in_order() {
     });
     assert_eq!(secure.accepted(), 1);
     for (path, count) in [("/head", 1), ("/204", 2), ("/304", 2)] {
-        for record in gate.records_of(path, count) {
+        for record in gate.audit.records_of(path, count) {
             assert_eq!(record["ending"], "complete", "{record}");
         }
     }
@@ -202,20 +201,20 @@ fn a_stream_that_is_not_answered_in_time_leaves_the_others_their_connection() {
         whole("fine")
     });
     let timeout = json!({ "connect": 60, "send": 1, "read": 1 });
-    let gate = Gate::start(&document(&secure), &json!({ "timeout": timeout }), &[]);
+    let gate = Gate::carrying(&document(&secure), &json!({ "timeout": timeout }), &[]);
     for _ in 0..3 {
-        assert_eq!(gate.ask(&[], "/other").body, "fine");
+        assert_eq!(gate.ask(&[], "/other").text(), "fine");
         let answer = gate.ask(&["--http2-prior-knowledge", "-d", "buy=1"], "/never");
         assert_eq!(answer.refusal(), (504, "upstream.timeout".to_owned()));
     }
-    assert_eq!(gate.ask(&[], "/other").body, "fine");
+    assert_eq!(gate.ask(&[], "/other").text(), "fine");
     assert_eq!(secure.accepted(), 1);
 }
 
 /// A client that gives up one stream keeps its others, and the upstream stops with that one.
 #[test]
 fn a_stream_that_the_client_gives_up_ends_at_the_upstream_and_is_recorded() {
-    let (gone, is_gone) = super::signal();
+    let (gone, is_gone) = super::baton();
     let secure = upstream(move |request| {
         let gone = gone.clone();
         async move {
@@ -240,8 +239,8 @@ fn a_stream_that_the_client_gives_up_ends_at_the_upstream_and_is_recorded() {
         assert_eq!(soon(text(other)).await, "fine");
     });
     super::wait(&is_gone);
-    assert_eq!(gate.record("/gone")["ending"], "client_gone");
-    assert_eq!(gate.record("/other")["ending"], "complete");
+    assert_eq!(gate.audit.record("/gone")["ending"], "client_gone");
+    assert_eq!(gate.audit.record("/other")["ending"], "complete");
     assert_eq!(secure.accepted(), 1);
 }
 
@@ -304,7 +303,7 @@ fn a_big_body_goes_to_and_fro_at_once_and_whole() {
         }
         assert_eq!(flow.at, BIG);
     });
-    let record = gate.record("/echo");
+    let record = gate.audit.record("/echo");
     assert_eq!((&record["received"], &record["sent"]), (&json!(BIG), &json!(BIG)));
 }
 
@@ -338,13 +337,13 @@ fn a_stream_that_nobody_reads_stops_the_upstream_and_not_the_memory() {
     runtime().block_on(async {
         let mut client = connect(&gate).await;
         soon(client.send_request(get("/warm"))).await.expect("an answer");
-        let before = gate.node.memory_peak();
+        let before = gate.memory_peak();
         let unread = soon(client.send_request(get("/slow"))).await.expect("an answer");
         let taken = is_stuck.recv_timeout(PATIENCE).expect("the upstream is stopped");
         assert!(taken < 64 << 20, "{taken} bytes were taken for a client that reads none");
-        let grown = gate.node.memory_peak() - before;
+        let grown = gate.memory_peak() - before;
         assert!(grown < 32 << 20, "the gate's memory grew by {grown} bytes");
         drop(unread);
     });
-    assert_eq!(gate.record("/slow")["ending"], "client_gone");
+    assert_eq!(gate.audit.record("/slow")["ending"], "client_gone");
 }

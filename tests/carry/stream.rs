@@ -1,35 +1,35 @@
 //! Bodies go through piece by piece, with what comes before and after them.
 
-use super::{before, signal, wait};
-use crate::upstream::{Raw, Wire};
+use super::{baton, before, wait};
+use crate::harness::{Origin, Wire};
 
 #[test]
 fn trailers_pass_in_both_directions() {
-    let raw = Raw::answering(|_| {
+    let origin = Origin::answering(|_| {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-proof\r\n\r\n\
          3\r\nabc\r\n0\r\nx-proof: 42\r\n\r\n"
             .to_owned()
     });
-    let gate = before(&raw);
-    let mut client = Wire::connect(&gate.node.http);
+    let gate = before(&origin);
+    let mut client = Wire::connect(&gate.http);
     client.send(
         "POST /t HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\
          trailer: x-sum\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 17\r\n\r\n",
     );
     let answer = client.answer("POST").expect("an answer");
     assert_eq!((answer.status(), answer.text().as_str()), (200, "abc"));
-    assert_eq!(answer.trailers, [("x-proof".to_owned(), "42".to_owned())]);
-    let [arrived] = raw.arrivals().try_into().expect("one request");
+    assert_eq!(answer.trailers, [("x-proof".to_owned(), b"42".to_vec())]);
+    let [arrived] = origin.arrivals().try_into().expect("one request");
     assert_eq!(arrived.text(), "hello");
-    assert_eq!(arrived.trailers, [("x-sum".to_owned(), "17".to_owned())]);
+    assert_eq!(arrived.trailers, [("x-sum".to_owned(), b"17".to_vec())]);
 }
 
 /// The upstream sends an event only after the client has seen the one before: whoever collects
 /// them waits for ever.
 #[test]
 fn events_arrive_one_by_one_when_they_are_sent() {
-    let (seen, is_seen) = signal();
-    let raw = Raw::start(move |mut visit| {
+    let (seen, is_seen) = baton();
+    let origin = Origin::serving(move |mut visit| {
         while visit.request().is_some() {
             visit.wire.send(
                 "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
@@ -42,8 +42,8 @@ fn events_arrive_one_by_one_when_they_are_sent() {
             visit.wire.send("0\r\n\r\n");
         }
     });
-    let gate = before(&raw);
-    let mut client = Wire::connect(&gate.node.http);
+    let gate = before(&origin);
+    let mut client = Wire::connect(&gate.http);
     client.send("GET /events HTTP/1.1\r\nhost: a\r\naccept: text/event-stream\r\n\r\n");
     let head = client.head().expect("a head");
     assert_eq!(head.field("content-type"), Some("text/event-stream"));
@@ -56,11 +56,11 @@ fn events_arrive_one_by_one_when_they_are_sent() {
 
 #[test]
 fn a_client_that_expects_100_gets_it_before_its_body_which_arrives_once() {
-    let raw = Raw::answering(|request| {
+    let origin = Origin::answering(|request| {
         format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{:02}", request.body.len())
     });
-    let gate = before(&raw);
-    let mut client = Wire::connect(&gate.node.http);
+    let gate = before(&origin);
+    let mut client = Wire::connect(&gate.http);
     for _ in 0..3 {
         client.send(
             "POST /e HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n",
@@ -70,7 +70,7 @@ fn a_client_that_expects_100_gets_it_before_its_body_which_arrives_once() {
         let answer = client.answer("POST").expect("an answer");
         assert_eq!((answer.status(), answer.text().as_str()), (200, "05"));
     }
-    let arrivals = raw.arrivals();
+    let arrivals = origin.arrivals();
     assert_eq!(arrivals.len(), 3);
     assert!(arrivals.iter().all(|arrived| arrived.body == b"hello"), "{arrivals:?}");
 }
@@ -78,8 +78,8 @@ fn a_client_that_expects_100_gets_it_before_its_body_which_arrives_once() {
 /// An answer that needs no body must not be kept back until there is one.
 #[test]
 fn a_client_that_expects_100_gets_a_refusal_instead_of_it() {
-    let gate = before(&Raw::answering(|_| String::new()));
-    let mut client = Wire::connect(&gate.node.http);
+    let gate = before(&Origin::answering(|_| String::new()));
+    let mut client = Wire::connect(&gate.http);
     client
         .send("TRACE /e HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n");
     assert_eq!(client.answer("TRACE").expect("a refusal").status(), 501);
@@ -88,7 +88,7 @@ fn a_client_that_expects_100_gets_a_refusal_instead_of_it() {
 /// What the client sends and what the upstream answers may overlap.
 #[test]
 fn an_upstream_may_answer_before_it_has_the_whole_body() {
-    let raw = Raw::start(|mut visit| {
+    let origin = Origin::serving(|mut visit| {
         let mut head = visit.wire.head().expect("a head");
         visit.wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n");
         head.body = visit.wire.take(10);
@@ -96,14 +96,14 @@ fn an_upstream_may_answer_before_it_has_the_whole_body() {
         visit.wire.send("4\r\nlate\r\n0\r\n\r\n");
         visit.wire.wait_for_end();
     });
-    let gate = before(&raw);
-    let mut client = Wire::connect(&gate.node.http);
+    let gate = before(&origin);
+    let mut client = Wire::connect(&gate.http);
     client.send("POST /o HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n01234");
     assert_eq!(client.head().expect("a head").status(), 200);
     assert_eq!(client.chunk().expect("a piece"), b"early");
     client.send("56789");
     assert_eq!(client.chunk().expect("a piece"), b"late");
     assert_eq!(client.chunk().expect("the end"), b"");
-    let [arrived] = raw.arrivals().try_into().expect("one request");
+    let [arrived] = origin.arrivals().try_into().expect("one request");
     assert_eq!(arrived.text(), "0123456789");
 }

@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Demo, Output, Ports, Server};
 use crate::commands::{agent, client, token};
@@ -29,15 +29,20 @@ struct Upstream {
 pub(crate) async fn run(demo: Demo) -> Result<()> {
     std::fs::create_dir_all(&demo.data)
         .with_context(|| format!("cannot create {}", demo.data.display()))?;
+    let mut told = Told::watch()?;
     let upstream = upstream(&demo.data).await?;
     let admin_key = agent::random_text::<24>()?;
     let mut child = start_node(&demo, &upstream, &admin_key)?;
     // Waiting for a child closes its standard input, which would tell the node to stop.
     let leash = child.stdin.take();
-    let started = set_up(&demo, &upstream, &admin_key, &mut child).await;
+    let started = tokio::select! {
+        started = set_up(&demo, &upstream, &admin_key, &mut child) => Some(started),
+        () = told.end() => None,
+    };
     let ended = match started {
-        Ok(()) => wait(&mut child).await,
-        Err(error) => Err(error),
+        Some(Ok(())) => wait(&mut told, &mut child).await,
+        Some(Err(error)) => Err(error),
+        None => Ok(()),
     };
     drop(leash);
     stop(child).await;
@@ -209,12 +214,34 @@ fn tell(demo: &Demo, upstream: &Upstream, node: &Value, admin_key: &str, token: 
     )
 }
 
-async fn wait(child: &mut Child) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot watch a signal")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch a signal")?;
+/// Signals that end the demo. Watched from the beginning: one that comes while it starts, or
+/// right after its first line, must still end it in order.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn watch() -> Result<Self> {
+        let watch = |kind| signal(kind).context("cannot watch a signal");
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn end(&mut self) {
+        let Self { terminate, interrupt } = self;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
+
+async fn wait(told: &mut Told, child: &mut Child) -> Result<()> {
     tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = told.end() => Ok(()),
         ended = child.wait() => bail!("the node ended by itself: {}", ended?),
     }
 }

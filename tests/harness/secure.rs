@@ -1,4 +1,4 @@
-//! An upstream over TLS that speaks HTTP/2 or HTTP/1.1, and certificates for it.
+//! Origin servers over TLS that speak HTTP/2 or HTTP/1.1, and certificates for them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
+
+use super::ANY;
 
 /// A certificate that signs itself, with its key; both as PEM.
 #[derive(Clone, Debug)]
@@ -53,12 +56,13 @@ impl Certificate {
         CertificateDer::from_pem_slice(self.cert.as_bytes()).expect("a certificate")
     }
 
-    fn acceptor(&self, protocols: &[&str]) -> TlsAcceptor {
+    /// What a server needs to show it and to speak one of these protocols (`h2`, `http/1.1`).
+    pub(crate) fn server(&self, protocols: &[&str]) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("a key");
-        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let config = ServerConfig::builder().with_no_client_auth();
         let mut config = config.with_single_cert(vec![self.der()], key).expect("a pair");
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-        TlsAcceptor::from(Arc::new(config))
+        Arc::new(config)
     }
 }
 
@@ -94,7 +98,7 @@ impl Body for Pieces {
     }
 }
 
-/// An upstream over TLS. Stops when it is dropped.
+/// An origin over TLS. Stops when it is dropped.
 pub(crate) struct Secure {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -111,11 +115,12 @@ impl Secure {
         A: Future<Output = Answer> + Send + 'static,
     {
         let runtime = runtime();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let listener = runtime.block_on(TcpListener::bind(ANY)).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let accepted = Arc::new(AtomicUsize::new(0));
         let leaving = Arc::new(Notify::new());
-        let (count, acceptor) = (Arc::clone(&accepted), certificate.acceptor(protocols));
+        let (count, acceptor) =
+            (Arc::clone(&accepted), TlsAcceptor::from(certificate.server(protocols)));
         let leave = Arc::clone(&leaving);
         runtime.spawn(async move {
             let tasks = TaskTracker::new();
