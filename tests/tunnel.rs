@@ -135,3 +135,20 @@ fn a_long_answer_is_not_taken_for_idleness() {
     go.send(()).expect("the upstream waits");
     assert_eq!(long.take(2), b"cd");
 }
+
+/// A head that comes slowly looks like idleness in its middle. Whoever is told that the connection
+/// closes must see it close.
+#[test]
+fn a_connection_that_is_said_to_close_closes_however_slowly_it_was_asked() {
+    let origin = Origin::answering(|_| "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_owned());
+    let gate = gate(&origin, &json!({}));
+    let mut slow = Wire::connect(&gate.http);
+    slow.send("GET /slow HTTP/1.1\r\nhost: a\r\n");
+    let mut idle = Wire::connect(&gate.http);
+    idle.send("GET /quick HTTP/1.1\r\nhost: a\r\n\r\n");
+    idle.answer("GET").expect("an answer");
+    wait_for("the other connection to be parked", || (parked(&gate)? == "1").then_some(()));
+    slow.send("connection: close\r\n\r\n");
+    assert_eq!(slow.answer("GET").expect("an answer").status(), 200);
+    slow.wait_for_end();
+}

@@ -53,6 +53,13 @@ impl Embedded {
     pub fn open(directory: &Path, now: Timestamp, uptime: Uptime) -> Result<Self, Error> {
         let opened = storage::open(directory)?;
         let lost_at = opened.unclean.then_some(uptime);
+        if opened.unclean {
+            tracing::warn!(
+                directory = %directory.display(),
+                "the last stop was not clean, so the counts of the limits are lost: \
+                 every bucket begins empty"
+            );
+        }
         let ledger = Self::with(Some(directory.to_owned()), lost_at);
         for Saved { key, bucket, used, at } in opened.saved {
             let elapsed =
@@ -121,10 +128,19 @@ impl Embedded {
 
     /// Forgets the buckets that are full again. Call it now and then.
     pub fn sweep(&self, now: Uptime) {
-        for shard in &self.shards {
+        (0..SHARDS).for_each(|part| self.sweep_part(part, now));
+    }
+
+    /// Does one of the [`Embedded::PARTS`] of a sweep, which holds its lock for less than a
+    /// millisecond.
+    pub fn sweep_part(&self, part: usize, now: Uptime) {
+        if let Some(shard) = self.shards.get(part) {
             shard.lock().sweep(now);
         }
     }
+
+    /// How many parts a sweep has.
+    pub const PARTS: usize = SHARDS;
 
     /// Saves every bucket that is not full, durably, so that the next start knows them. Call it
     /// when nothing takes any more.

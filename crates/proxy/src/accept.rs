@@ -219,7 +219,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(client = %peer.client, %error, "client connection ended");
+        note_end(core, peer, &error);
         return Next::End;
     }
     let Parts { io, read_buf, .. } = connection.into_parts();
@@ -227,7 +227,8 @@ where
     if let Some(tunnel) = line.tunnel() {
         return Next::Tunnel(tunnel, stream);
     }
-    if is_parking && !is_closing {
+    // A request that began after all was told that the connection closes.
+    if is_parking && !is_closing && line.rest() == rest {
         return Next::Park(stream);
     }
     // A client that does not read on cannot hold the connection open.
@@ -240,9 +241,15 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let tasks = Tasks(core.tasks.clone());
-    let service = service_fn(move |request| {
+    let line = Arc::<Line>::default();
+    let service = service_fn(|request: Request<Incoming>| {
         let core = Arc::clone(&core);
-        async move { Ok::<_, Infallible>(pipeline::serve(core, peer, request).await) }
+        let underway = line.begin_stream();
+        async move {
+            let mut response = pipeline::serve(core, peer, request).await;
+            response.body_mut().hold(underway);
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http2::Builder::new(tasks);
     builder
@@ -255,14 +262,43 @@ where
         .keep_alive_interval(H2_PING)
         .keep_alive_timeout(H2_PING);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = closing.leaving.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let (mut is_told, mut rest) = (false, None);
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = closing.leaving.cancelled(), if !is_told => {
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep(H2_LOOK) => {
+                let now = line.rest();
+                let is_idle = now.is_some() && now == rest;
+                rest = now;
+                if !is_idle && !line.is_unread() {
+                    continue;
+                }
+                if is_told {
+                    // It was asked to leave, and neither reads nor goes.
+                    break Ok(());
+                }
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = ended {
+        note_end(&core, peer, &error);
+    }
+}
+
+/// Notes how a connection broke off. What the HTTP library refuses never becomes a request, so it
+/// is counted and logged here.
+fn note_end(core: &Core, peer: Peer, error: &hyper::Error) {
+    if error.is_parse() {
+        core.shared.metrics.malformed.inc();
+        tracing::info!(client = %peer.client, %error, "a request that is none was refused");
+    } else {
         tracing::debug!(client = %peer.client, %error, "client connection ended");
     }
 }
@@ -296,6 +332,10 @@ const H2_STREAM_BYTES: u32 = 256 * 1024;
 
 /// The same for all the streams of a connection, so that a few that wait do not hold up the rest.
 const H2_CONNECTION_BYTES: u32 = 16 * 1024 * 1024;
+
+/// How often an HTTP/2 connection is looked at: one that carried nothing in between, or whose
+/// client does not read an answer, is asked to leave, and dropped at the next look.
+const H2_LOOK: Duration = Duration::from_secs(60);
 
 /// How often a client is asked whether it is still there, and how long it may take to answer.
 const H2_PING: Duration = Duration::from_secs(30);

@@ -249,12 +249,18 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(underway) = &this.underway {
+            underway.asked();
+        }
         let frame = match &mut this.source {
             Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
             Source::Upstream(stream) => ready!(stream.poll(cx)),
         };
         match &frame {
             Some(Ok(frame)) => {
+                if let Some(underway) = &this.underway {
+                    underway.handed();
+                }
                 if let (Some(trip), Some(data)) = (&mut this.trip, frame.data_ref()) {
                     trip.sent(data);
                 }

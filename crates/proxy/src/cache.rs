@@ -1,30 +1,40 @@
-//! Tokens verified before, a core at a time.
+//! Credentials verified before, a core at a time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::Timestamp;
 use rules::identity::Proven;
-use rules::plugin::{JwtAuth, Plugin};
+use rules::plugin::Plugin;
 
-/// Verified tokens. A token counts again while it has not expired and neither the agents nor the
-/// rule it was verified under have changed.
-#[derive(Debug, Default)]
-pub(crate) struct Tokens(HashMap<Box<str>, Verified>);
+/// Verified tokens or keys. One counts again while it has not expired and neither the agents nor
+/// the rule it was verified under have changed.
+pub(crate) struct Tokens<T>(HashMap<Box<str>, Verified<T>>);
 
-#[derive(Debug)]
-struct Verified {
+struct Verified<T> {
     proven: Proven,
     /// The version of the agents.
     version: u64,
-    rule: Arc<Plugin<JwtAuth>>,
+    rule: Arc<Plugin<T>>,
 }
 
-impl Tokens {
+impl<T> Default for Tokens<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> std::fmt::Debug for Tokens<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").field("known", &self.0.len()).finish()
+    }
+}
+
+impl<T> Tokens<T> {
     pub(crate) fn find(
         &self,
         token: &str,
-        rule: &Arc<Plugin<JwtAuth>>,
+        rule: &Arc<Plugin<T>>,
         version: u64,
         now: Timestamp,
     ) -> Option<Proven> {
@@ -36,7 +46,7 @@ impl Tokens {
     pub(crate) fn keep(
         &mut self,
         token: &str,
-        rule: &Arc<Plugin<JwtAuth>>,
+        rule: &Arc<Plugin<T>>,
         version: u64,
         proven: Proven,
     ) {

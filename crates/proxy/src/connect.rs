@@ -155,7 +155,8 @@ impl Connector {
                 .initial_stream_window_size(H2_STREAM_BYTES)
                 .initial_connection_window_size(H2_CONNECTION_BYTES)
                 .max_send_buf_size(H2_SEND_BYTES);
-            builder.keep_alive_interval(H2_PING).keep_alive_while_idle(false);
+            builder.keep_alive_interval(H2_PING).keep_alive_timeout(H2_PONG);
+            builder.keep_alive_while_idle(false);
             let (sender, connection) =
                 builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
             self.tasks.spawn(async move {
@@ -206,3 +207,6 @@ const H2_CONNECTION_BYTES: u32 = 100 * H2_STREAM_BYTES;
 
 /// How often a busy HTTP/2 connection is asked whether its other end still lives.
 const H2_PING: Duration = Duration::from_secs(20);
+
+/// How long the other end may take to say so.
+const H2_PONG: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ use model::{Clock, Entropy, NodeName, Outcome};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use rules::Snapshot;
+use rules::plugin::{JwtAuth, KeyAuth};
 use telemetry::context::{Sampler, TraceContext};
 use telemetry::trace::{Kind, Parent, Span, Spans};
 use tokio::sync::watch;
@@ -45,7 +46,8 @@ pub(crate) struct Core {
     pub(crate) counts: Arc<Counts>,
     pub(crate) recorder: audit::Recorder,
     pub(crate) pool: Pool,
-    pub(crate) tokens: Mutex<Tokens>,
+    pub(crate) tokens: Mutex<Tokens<JwtAuth>>,
+    pub(crate) keys: Mutex<Tokens<KeyAuth>>,
     pub(crate) turns: Mutex<Turns>,
     /// Connections and what they spawned; waited for when the core stops.
     pub(crate) tasks: TaskTracker,
@@ -96,6 +98,7 @@ impl Core {
             recorder,
             pool,
             tokens: Mutex::default(),
+            keys: Mutex::default(),
             turns: Mutex::default(),
             tasks: TaskTracker::new(),
             rules: Mutex::new(Rules { watch, current }),
@@ -111,6 +114,7 @@ impl Core {
             let newest = Arc::clone(&rules.watch.borrow_and_update());
             rules.current = Arc::new(CoreSnapshot(newest));
             self.tokens.lock().clear();
+            self.keys.lock().clear();
             self.turns.lock().clear();
         }
         Arc::clone(&rules.current)

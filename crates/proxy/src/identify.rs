@@ -128,10 +128,19 @@ fn token(trip: &Trip, head: &Head, plugin: &Arc<Plugin<JwtAuth>>) -> Result<Prov
 }
 
 fn api_key(trip: &Trip, head: &Head, plugin: &Arc<Plugin<KeyAuth>>) -> Result<Proven, Refusal> {
+    let (agents, now) = (&trip.snapshot.agents, trip.outcome().started);
     let verified = match plugin.rule.sources.find(&head.headers, head.target.query()) {
         Some(key) => {
+            // Who was proven before does not pay for what others tried from the same address.
+            if let Some(proven) = trip.core.keys.lock().find(&key, plugin, agents.version, now) {
+                return Ok(proven);
+            }
             patience(trip)?;
-            trip.snapshot.agents.verify_key(&key)
+            let verified = agents.verify_key(&key);
+            if let Ok(proven) = &verified {
+                trip.core.keys.lock().keep(&key, plugin, agents.version, proven.clone());
+            }
+            verified
         }
         None => Err(Denial::Missing),
     };

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub upstream_connections: Counter,
     /// Requests that wait for their turn in a limit's queue.
     pub queued: Gauge,
+    /// Connections that ended because what they sent was no HTTP; they have no record.
+    pub malformed: Counter,
     /// Requests answered with 503 because the record's queue was full; they have no record.
     pub unrecorded: Counter,
 }
@@ -81,6 +83,7 @@ impl Metrics {
             connections_refused: Counter::default(),
             upstream_connections: Counter::default(),
             queued: Gauge::default(),
+            malformed: Counter::default(),
             unrecorded: Counter::default(),
         };
         let all = metrics.clone();
@@ -102,6 +105,11 @@ impl Metrics {
             all.upstream_connections,
         );
         registry.register("queued", "Requests waiting for their turn", all.queued);
+        registry.register(
+            "malformed",
+            "Connections that ended because what they sent was no HTTP",
+            all.malformed,
+        );
         registry.register(
             "unrecorded",
             "Requests refused because the record's queue was full",

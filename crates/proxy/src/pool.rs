@@ -50,9 +50,19 @@ struct Shared {
     used: u32,
     /// Each stream under way holds one more.
     streams: Arc<()>,
+    /// When it last carried something, and how long it may carry nothing.
+    since: Uptime,
+    idle: Duration,
 }
 
 impl Shared {
+    /// Whether it may be used: something that carried nothing for long may have been forgotten by
+    /// what stands between.
+    fn is_good(&self, now: Uptime) -> bool {
+        let is_busy = Arc::strong_count(&self.streams) > 1;
+        !self.sender.is_closed() && (is_busy || now < self.since.plus(self.idle))
+    }
+
     fn has_room(&self) -> bool {
         Arc::strong_count(&self.streams) <= H2_STREAMS_MAX
     }
@@ -69,7 +79,6 @@ pub(crate) struct Lease {
     keepalive: KeepAlive,
     used: u32,
     /// Its place among the streams of a shared connection.
-    #[expect(dead_code, reason = "it counts while it is held")]
     stream: Option<Arc<()>>,
 }
 
@@ -92,7 +101,7 @@ impl Pool {
                 Ok(Lease { channel, address, is_reused: true, endpoint, keepalive, used, stream })
             }
             // Boxed, because it is rare and large: every request's future would carry its room.
-            None => Box::pin(self.open(endpoint, keepalive, deadline)).await,
+            None => Box::pin(self.open(endpoint, keepalive, deadline, now)).await,
         }
     }
 
@@ -102,13 +111,15 @@ impl Pool {
         endpoint: &Endpoint,
         keepalive: KeepAlive,
         deadline: Duration,
+        now: Uptime,
     ) -> Result<Lease, ConnectError> {
         let (channel, address) = self.connector.open(endpoint, deadline).await?;
         self.opened.inc();
         let mut stream = None;
         if let Channel::H2(sender) = &channel {
             let streams = Arc::clone(stream.insert(Arc::new(())));
-            let shared = Shared { sender: sender.clone(), address, used: 1, streams };
+            let (sender, idle) = (sender.clone(), keepalive.idle);
+            let shared = Shared { sender, address, used: 1, streams, since: now, idle };
             self.shelves.lock().entry(endpoint.clone()).or_default().shared.push(shared);
         }
         let endpoint = endpoint.clone();
@@ -118,9 +129,10 @@ impl Pool {
     fn find(&self, endpoint: &Endpoint, now: Uptime) -> Option<Found> {
         let mut shelves = self.shelves.lock();
         let shelf = shelves.get_mut(endpoint)?;
-        shelf.shared.retain(|shared| !shared.sender.is_closed() && shared.used < H2_REQUESTS_MAX);
+        shelf.shared.retain(|shared| shared.is_good(now) && shared.used < H2_REQUESTS_MAX);
         if let Some(shared) = shelf.shared.iter_mut().find(|shared| shared.has_room()) {
             shared.used += 1;
+            shared.since = now;
             let stream = Some(Arc::clone(&shared.streams));
             return Some((Channel::H2(shared.sender.clone()), shared.address, shared.used, stream));
         }
@@ -134,8 +146,19 @@ impl Pool {
 
     /// Takes a connection back whose answer has been read to its end.
     pub(crate) fn give_back(&self, lease: Lease, now: Uptime) {
-        let Lease { channel, address, endpoint, keepalive, used, .. } = lease;
-        let Channel::H1(sender) = channel else { return };
+        let Lease { channel, address, endpoint, keepalive, used, stream, .. } = lease;
+        let sender = match (channel, stream) {
+            (Channel::H1(sender), _) => sender,
+            (Channel::H2(_), Some(stream)) => {
+                let mut shelves = self.shelves.lock();
+                let shared = shelves.get_mut(&endpoint).into_iter().flat_map(|one| &mut one.shared);
+                for shared in shared.filter(|shared| Arc::ptr_eq(&shared.streams, &stream)) {
+                    shared.since = now;
+                }
+                return;
+            }
+            (Channel::H2(_), None) => return,
+        };
         let used = used.saturating_add(1);
         if sender.is_closed() || used >= keepalive.requests || keepalive.size == 0 {
             return;
@@ -156,7 +179,7 @@ impl Pool {
     pub(crate) fn prune(&self, now: Uptime) {
         self.shelves.lock().retain(|_, shelf| {
             shelf.idle.retain(|idle| now < idle.until && !idle.sender.is_closed());
-            shelf.shared.retain(|shared| !shared.sender.is_closed());
+            shelf.shared.retain(|shared| shared.is_good(now));
             !shelf.idle.is_empty() || !shelf.shared.is_empty()
         });
     }

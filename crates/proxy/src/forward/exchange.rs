@@ -61,7 +61,8 @@ impl Exchange<'_> {
             attempt.tries += 1;
         }
         let pool = &trip.core.pool;
-        let opened = pool.open(endpoint, self.upstream.keepalive, self.timeouts.connect);
+        let now = trip.core.shared.clock.uptime();
+        let opened = pool.open(endpoint, self.upstream.keepalive, self.timeouts.connect, now);
         let mut lease = Box::pin(opened).await.map_err(|error| unreachable(&error))?;
         let answered = Box::pin(self.send(trip, &mut lease)).await;
         let response = answered.map_err(|failure| failure.refusal(self.timeouts.read))?;
