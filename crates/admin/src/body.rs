@@ -30,10 +30,16 @@ pub(crate) async fn json(body: Body, max: usize) -> Result<Option<Value>, Failur
     parse(&bytes).map(Some)
 }
 
-/// Reads JSON. The parser's text tells the place and never quotes the body.
+/// Reads JSON whose objects name each member once. The failure tells the place and quotes nothing
+/// of the body but the path of a member that stands twice.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Failure> {
-    serde_json::from_slice(bytes)
-        .map_err(|cause| Failure::bad(format!("invalid request body: {cause}")))
+    config::json::read(bytes).map_err(|fault| {
+        let message = format!("invalid request body: {fault}");
+        if fault.path.is_empty() {
+            return Failure::bad(message);
+        }
+        Failure::faults(message, &[fault])
+    })
 }
 
 /// Reads a body that has to be there.

@@ -13,6 +13,7 @@ mod custody;
 mod diff;
 mod document;
 mod fault;
+pub mod json;
 mod key;
 mod keyring;
 mod plugin;

@@ -70,7 +70,8 @@ pub(crate) const fn protocol(version: Version) -> Protocol {
     }
 }
 
-/// RFC 9112 §6.3: lengths that repeat or contradict each other smuggle requests.
+/// RFC 9112 §6.3: lengths that repeat or contradict each other smuggle requests. Over HTTP/1 the
+/// library merges most of them before they get here; over HTTP/2 nobody else looks.
 fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     let codings = headers.get_all(TRANSFER_ENCODING).iter().count();

@@ -1,7 +1,7 @@
 //! One plan for everything a request draws on, made before anything is taken.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use model::{Bucket, Identity, LimitId, Tokens};
@@ -10,6 +10,7 @@ use crate::fact::Facts;
 use crate::limit::{Limit, LimitIndex, OnOutage, Per};
 use crate::plugin::{KeySource, LimitReq, Plugin};
 use crate::route::Route;
+use crate::variable::Variable;
 
 /// Everything a request draws on: taken in one atomic step, all or nothing.
 #[derive(Debug, Default)]
@@ -167,20 +168,21 @@ fn counted(per: Per, route: &Route, facts: &Facts<'_>) -> Option<Subject> {
     }
 }
 
-/// The key a plugin names; the client's address where the request has no such thing.
+/// The key a plugin names; the client's network where the request has no such thing. The client's
+/// address is its [`network`] wherever a key holds it: else one host had a bucket for each of its
+/// addresses.
 fn subject_of(key: &KeySource, facts: &Facts<'_>) -> Subject {
+    let network = network(facts.client.ip());
+    let facts = &Facts { client: SocketAddr::new(network, facts.client.port()), ..*facts };
     let text = match key {
-        KeySource::Variable(crate::variable::Variable::RemoteAddr) => None,
+        KeySource::Variable(Variable::RemoteAddr) => None,
         KeySource::Variable(variable) => variable.value(facts),
         KeySource::Combination(template) if template.resolves(facts) => {
             Some(Cow::Owned(template.fill(facts, None)))
         }
         KeySource::Combination(_) => None,
     };
-    match text {
-        Some(text) => Subject::Text(Arc::from(text)),
-        None => Subject::Address(facts.client.ip().to_canonical()),
-    }
+    text.map_or(Subject::Address(network), |text| Subject::Text(Arc::from(text)))
 }
 
 /// The address by which strangers are counted: IPv4 as it is, IPv6 by its /64, since one host
@@ -193,5 +195,55 @@ pub fn network(address: IpAddr) -> IpAddr {
             let [a, b, c, d, ..] = v6.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Facts, KeySource, SocketAddr, Subject, subject_of};
+    use crate::fact::sample::Sample;
+    use crate::variable::{Template, Variable};
+
+    /// Whether requests from two addresses draw on one bucket, whatever way a key holds the
+    /// address; and whom the plain one counts.
+    #[track_caller]
+    fn check(one: &str, other: &str, share: bool, counted: &str) {
+        let sample = Sample::new("/");
+        let keys = [
+            KeySource::Variable(Variable::RemoteAddr),
+            KeySource::Variable(Variable::parse("http_absent").unwrap()),
+            KeySource::Combination(Template::parse("$http_absent").unwrap()),
+            KeySource::Combination(Template::parse("$remote_addr $agent").unwrap()),
+        ];
+        let subject = |key: &KeySource, address: &str| {
+            let client = SocketAddr::new(address.parse().unwrap(), 4711);
+            subject_of(key, &Facts { client, ..sample.facts() })
+        };
+        for key in &keys {
+            assert_eq!(subject(key, one) == subject(key, other), share, "{key:?}");
+        }
+        for key in keys.iter().take(3) {
+            assert_eq!(subject(key, one), Subject::Address(counted.parse().unwrap()), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_one_64_share_a_bucket_and_those_of_two_do_not() {
+        check("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", true, "2001:db8:0:1::");
+        check("2001:db8:0:1::1", "2001:db8:0:2::1", false, "2001:db8:0:1::");
+    }
+
+    #[test]
+    fn each_address_of_ipv4_has_a_bucket_of_its_own() {
+        check("192.0.2.1", "192.0.2.2", false, "192.0.2.1");
+        check("192.0.2.1", "::ffff:192.0.2.1", true, "192.0.2.1");
+        check("::ffff:192.0.2.1", "::ffff:192.0.2.2", false, "192.0.2.1");
+    }
+
+    #[test]
+    fn a_key_without_the_address_is_its_text() {
+        let key = KeySource::Variable(Variable::ConsumerName);
+        let subject = subject_of(&key, &Sample::new("/").facts());
+        assert_eq!(subject, Subject::Text("bot".into()));
     }
 }

@@ -221,6 +221,35 @@ async fn every_fault_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_member_that_stands_twice_is_refused_wherever_a_body_is_read() {
+    let bench = bench().await;
+    bench.given("/admin/upstreams/1", UPSTREAM).await;
+    bench.given("/admin/routes/1", ROUTE).await;
+    let uris = r#"{"uri":"/a","uri":"/b","upstream_id":"1"}"#;
+    let plugins = r#"{"uri":"/a","upstream_id":"1","plugins":{"jwt-auth":{}},"plugins":{}}"#;
+    let nested = r#"{"plugins":{"jwt-auth":{"hide":true,"hi\u0064e":false}}}"#;
+    let all = r#"{"routes":[{"uri":"/a"},{"uri":"/a","uri":"/b"}]}"#;
+    let cases = [
+        ("PUT", "/apisix/admin/routes/1", uris, "/uri"),
+        ("PUT", "/admin/routes/2?dry_run=true", plugins, "/plugins"),
+        ("POST", "/apisix/admin/routes", plugins, "/plugins"),
+        ("PATCH", "/apisix/admin/routes/1", nested, "/plugins/jwt-auth/hide"),
+        ("PATCH", "/admin/routes/1/plugins", r#"{"a":{},"a":{}}"#, "/a"),
+        ("POST", "/apisix/admin/schema/validate/routes", uris, "/uri"),
+        ("POST", "/apisix/admin/configs/validate", all, "/routes/1/uri"),
+    ];
+    for (method, uri, body, path) in cases {
+        let answer = bench.ask(method, uri, body).await;
+        assert_eq!(answer.status, 400, "{method} {uri} {body}: {}", answer.text);
+        let found = answer.json();
+        assert_eq!(found["errors"][0]["path"], path, "{method} {uri}: {found}");
+        let begin = format!("invalid request body: {path}: this member stands here twice");
+        assert!(found["error_msg"].as_str().unwrap().starts_with(&begin), "{found}");
+    }
+    assert_eq!(bench.handle.state().revision().number(), 2);
+}
+
+#[tokio::test]
 async fn a_body_over_its_bound_is_refused() {
     let bench = bench().await;
     let long = format!(r#"{{"desc":"{}"}}"#, "x".repeat(3 << 19));

@@ -42,6 +42,19 @@ async fn one_fault_keeps_the_whole_document_out() {
 }
 
 #[tokio::test]
+async fn a_member_that_stands_twice_keeps_the_whole_document_out() {
+    let bench = bench().await;
+    let route = r#""uri": "/b/*""#;
+    for twice in [r#""uri": "/c", "uri": "/b/*""#, r#""u\u0072i": "/c", "uri": "/b/*""#] {
+        let (status, body) = apply(&bench, "", &WHOLE.replace(route, twice)).await;
+        assert_eq!(status, 400, "{body}");
+        assert_eq!(body["errors"][0]["line"], 3, "{body}");
+        assert!(body["errors"][0]["message"].as_str().unwrap().contains("uri"), "{body}");
+    }
+    assert_eq!(bench.handle.state().revision().number(), 0);
+}
+
+#[tokio::test]
 async fn a_base_that_has_moved_is_refused() {
     let bench = bench().await;
     assert_eq!(apply(&bench, "base=0", WHOLE).await.0, 200);
