@@ -108,7 +108,7 @@ fn an_agent_that_is_made_can_call_at_once_and_mint_further_tokens() {
     let secret = made["secret"].as_str().unwrap();
     let minted = run(&["token", "mint", "--key", "bob", "--secret", secret, "--ttl", "90"]).well();
     assert_eq!(call(minted.trim()), 200);
-    bench.run(&["agent", "create", "bob"]).failed(1, &["412"]);
+    bench.run(&["agent", "create", "bob"]).failed(1, &["the agent bob exists already"]);
     assert_eq!(call(minted.trim()), 200, "what was refused changed nothing");
     bench.run(&["agent", "create", "carol", "--team", "none"]).failed(1, &["group_id", "none"]);
 }
@@ -133,8 +133,9 @@ fn resources_are_shown_listed_and_deleted() {
     assert_eq!(bench.run(&["delete", "limits", "per-agent"]).well(), "deleted limits/per-agent\n");
     let deleted = bench.run(&["delete", "upstreams", "cloudflare", "--force", "--output", "json"]);
     assert_eq!(deleted.json()["key"], "/apisix/upstreams/cloudflare");
-    bench.run(&["get", "limits", "per-agent"]).failed(1, &["404"]);
-    bench.run(&["list", "nonsense"]).failed(1, &["nonsense"]);
+    bench.run(&["get", "limits", "per-agent"]).failed(1, &["there is no limit `per-agent`"]);
+    bench.run(&["get", "agents", "nobody"]).failed(1, &["there is no agent `nobody`"]);
+    bench.run(&["delete", "routes", "none"]).failed(1, &["there is no route `none`"]);
 }
 
 #[test]
@@ -209,6 +210,16 @@ fn what_cannot_be_understood_ends_with_64() {
         &["run", "--resolve", "nonsense"],
         &["run", "--settings", "/no/such/file"],
         &["list"],
+        &["list", "nonsense"],
+        &["get", "agents", ""],
+        &["get", "agents", "a/b"],
+        &["get", "routes", ".."],
+        &["delete", "routes", "a?force=true"],
+        &["get", "secrets", "vault"],
+        &["get", "credentials", "alice"],
+        &["agent", "create", "bad name"],
+        &["agent", "create", "a/b"],
+        &["token", "mint", "--key", "a", "--secret", ""],
         &["list", "routes", "--output", "xml"],
         &["apply"],
         &["apply", "-f", "x", "--base", "one"],
@@ -222,6 +233,7 @@ fn what_cannot_be_understood_ends_with_64() {
             "{arguments:?}: {said:?}"
         );
     }
+    run(&["list", "nonsense"]).failed(64, &["nonsense", "routes", "upstreams", "agents"]);
     let nobody = ["list", "routes", "--server", "http://127.0.0.1:9"];
     run(&nobody).failed(1, &["127.0.0.1:9"]);
     run(&["list", "routes", "--server", "no url"]).failed(1, &["no url"]);
@@ -292,6 +304,8 @@ fn the_admin_api_speaks_tls_where_a_certificate_is_set() {
     };
     assert_eq!(list(&url, true).json()["total"], 0);
     list(&url, false).failed(1, &["certificate"]);
+    let told = ["list", "routes", "--server", &url, "--admin-key", ADMIN_KEY, "--ca", path(&cert)];
+    run(&told).well();
     list(&format!("http://{}", gate.admin), true).failed(1, &[&gate.admin]);
     let header = format!("X-API-KEY: {ADMIN_KEY}");
     let routes = format!("{url}/apisix/admin/routes");

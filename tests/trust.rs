@@ -310,6 +310,33 @@ fn a_certificate_that_cannot_be_used_leaves_the_old_one() {
 }
 
 #[test]
+fn a_new_certificate_of_the_operators_door_is_shown_after_a_hangup() {
+    let (old, new) = (Certificate::of(&["localhost"]), Certificate::of(&["localhost"]));
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let (cert, key) = old.write(data.path());
+    let settings = json!({ "admin_tls": { "cert": cert, "key": key } });
+    let gate = Gate::with(&Setup { settings: Some(&settings), ..Setup::default() });
+    let leads = format!("localhost:443:{}", gate.admin);
+    let trusts = |certificate: &Certificate| {
+        let ca = data.path().join("trusted.pem");
+        std::fs::write(&ca, &certificate.cert).expect("a file is written");
+        let mut command = std::process::Command::new("curl");
+        command.args(["-s", "--connect-to", &leads, "https://localhost/", "--cacert"]).arg(ca);
+        command.output().expect("curl runs").status.success()
+    };
+    assert!(trusts(&old) && !trusts(&new));
+    let broken = Certificate { cert: String::new(), key: new.key.clone() };
+    broken.write(data.path());
+    gate.reload();
+    wait_for("a word of it", || gate.log().contains("the old certificate stays").then_some(()));
+    assert!(trusts(&old));
+    new.write(data.path());
+    gate.reload();
+    wait_for("the new certificate", || trusts(&new).then_some(()));
+    assert!(!trusts(&old));
+}
+
+#[test]
 fn without_a_certificate_of_the_operators_the_node_makes_one_and_keeps_it() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let made = data.path().join("tls/cert.pem");

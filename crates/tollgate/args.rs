@@ -3,7 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use config::Kind;
+
+use crate::commands::name;
+use crate::door::Door;
 
 /// The gate AI agents pass through to drive infrastructure APIs.
 #[derive(Debug, Parser)]
@@ -57,9 +62,9 @@ pub(crate) struct Run {
     /// Where the node keeps its document, counts and records
     #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Where agents come in, in clear text [default: 0.0.0.0:9080]
+    /// Where agents come in, in clear text; `none` for nowhere [default: 0.0.0.0:9080]
     #[arg(long, value_name = "ADDR", env = "TOLLGATE_HTTP")]
-    pub(crate) http: Option<SocketAddr>,
+    pub(crate) http: Option<Door>,
     /// Where agents come in, over TLS
     #[arg(long, value_name = "ADDR", env = "TOLLGATE_HTTPS")]
     pub(crate) https: Option<SocketAddr>,
@@ -137,6 +142,9 @@ pub(crate) struct Server {
     /// Its key
     #[arg(long, value_name = "KEY", env = "TOLLGATE_ADMIN_KEY", hide_env_values = true)]
     pub(crate) admin_key: Option<String>,
+    /// Trust the certificates in this PEM file too
+    #[arg(long, value_name = "FILE", env = "TOLLGATE_CA")]
+    pub(crate) ca: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -171,7 +179,8 @@ pub(crate) struct Apply {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Get {
     /// routes, upstreams, agents, teams, limits, secrets…
-    pub(crate) kind: String,
+    #[arg(value_parser = name::kind)]
+    pub(crate) kind: Kind,
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) server: Server,
@@ -180,7 +189,8 @@ pub(crate) struct Get {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {
     /// routes, upstreams, agents, teams, limits, secrets…
-    pub(crate) kind: String,
+    #[arg(value_parser = name::kind)]
+    pub(crate) kind: Kind,
     #[command(flatten)]
     pub(crate) server: Server,
 }
@@ -188,7 +198,8 @@ pub(crate) struct List {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Delete {
     /// routes, upstreams, agents, teams, limits, secrets…
-    pub(crate) kind: String,
+    #[arg(value_parser = name::kind)]
+    pub(crate) kind: Kind,
     pub(crate) id: String,
     /// Delete it although something refers to it
     #[arg(long)]
@@ -206,10 +217,15 @@ pub(crate) enum Token {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Mint {
     /// The agent's key (the claim `key`); by default its name
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) key: String,
     /// The agent's secret
-    #[arg(long, env = "TOLLGATE_AGENT_SECRET", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "TOLLGATE_AGENT_SECRET",
+        hide_env_values = true,
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub(crate) secret: String,
     /// How long the token is valid, such as 15m, 8h or 30d
     #[arg(long, default_value = "24h", value_parser = duration)]
@@ -229,6 +245,7 @@ pub(crate) enum Agent {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Create {
+    #[arg(value_parser = name::agent)]
     pub(crate) name: String,
     /// The team it belongs to
     #[arg(long)]

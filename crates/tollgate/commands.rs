@@ -9,12 +9,13 @@ use serde_json::json;
 
 use crate::args::{Agent, Args, Command, Output, Token};
 use crate::serve;
-use crate::settings::Settings;
+use crate::settings::{Settings, Unusable};
 
 mod agent;
 mod client;
 mod demo;
 mod document;
+pub(crate) mod name;
 mod token;
 
 /// Runs a command and says on standard error what went wrong.
@@ -27,6 +28,9 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Err(error) => {
             // Nowhere is left to say that standard error is gone.
             let _gone = writeln!(std::io::stderr(), "tollgate: {error:#}");
+            if error.is::<Unusable>() || error.is::<name::Misused>() {
+                return ExitCode::from(crate::BAD_USAGE);
+            }
             ExitCode::FAILURE
         }
     }
@@ -35,13 +39,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 fn dispatch(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Run(run) => {
-            let settings = match Settings::read(*run) {
-                Ok(settings) => settings,
-                Err(error) => {
-                    writeln!(std::io::stderr(), "tollgate: {error:#}")?;
-                    return Ok(ExitCode::from(crate::BAD_USAGE));
-                }
-            };
+            let settings = Settings::read(*run).context(Unusable)?;
             block_on(serve::run(settings))?;
         }
         Command::Demo(demo) => block_on(demo::run(demo))?,

@@ -6,9 +6,12 @@ use clap::Parser as _;
 
 mod args;
 mod commands;
+mod door;
 mod listen;
 mod serve;
 mod settings;
+mod start;
+mod unresolved;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

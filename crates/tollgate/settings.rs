@@ -9,6 +9,7 @@ use model::Secret;
 use serde::Deserialize;
 
 use crate::args::Run;
+use crate::door::Door;
 
 /// The settings file. Every member may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -16,7 +17,8 @@ use crate::args::Run;
 struct File {
     node: Option<String>,
     data: Option<PathBuf>,
-    http: Option<SocketAddr>,
+    /// `none` for no clear text.
+    http: Option<Door>,
     https: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
@@ -33,6 +35,18 @@ struct File {
     log: Log,
     /// Seconds a stopping node gives to the requests it carries.
     drain_seconds: Option<u64>,
+    /// Seconds in which a stopping node is not ready and still takes connections.
+    notice_seconds: Option<f64>,
+}
+
+/// What an error is told under that the settings are to blame for: it ends with 64.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unusable;
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the settings cannot be used")
+    }
 }
 
 /// A key of the Admin API.
@@ -98,6 +112,7 @@ pub(crate) struct Settings {
     pub(crate) credentials: Vec<config::HostCredential>,
     pub(crate) upstream_ca: Option<PathBuf>,
     pub(crate) log: Log,
+    pub(crate) notice: Duration,
     pub(crate) drain: Duration,
     pub(crate) announce: bool,
 }
@@ -133,11 +148,16 @@ impl Settings {
         if !(1..=1_024).contains(&cores) {
             bail!("the setting `cores` is {cores}, which is not from 1 to 1024");
         }
+        let http = run.http.or(file.http).unwrap_or(GATEWAY).address();
+        let https = run.https.or(file.https);
+        if http.is_none() && https.is_none() {
+            bail!("the setting `http` is `none` and `https` is not set: no agent could come in");
+        }
         Ok(Self {
             node: file.node.unwrap_or_else(hostname),
             data: run.data.or(file.data).unwrap_or_else(|| PathBuf::from(".tollgate/data")),
-            http: Some(run.http.or(file.http).unwrap_or(GATEWAY)),
-            https: run.https.or(file.https),
+            http,
+            https,
             admin: run.admin.or(file.admin).unwrap_or(ADMIN),
             metrics: run.metrics.or(file.metrics).unwrap_or(METRICS),
             cores,
@@ -148,6 +168,7 @@ impl Settings {
             credentials,
             upstream_ca: run.upstream_ca.or(file.upstream_ca),
             log: file.log,
+            notice: notice(file.notice_seconds)?,
             drain: Duration::from_secs(file.drain_seconds.unwrap_or(30)),
             announce: run.announce,
         })
@@ -161,6 +182,14 @@ fn read(path: &Path) -> Result<File> {
         .with_context(|| format!("the settings file {} is wrong", path.display()))
 }
 
+fn notice(seconds: Option<f64>) -> Result<Duration> {
+    let Some(seconds) = seconds else { return Ok(NOTICE) };
+    let notice = Duration::try_from_secs_f64(seconds).ok().filter(|notice| *notice <= NOTICE_MAX);
+    notice.with_context(|| {
+        format!("the setting `notice_seconds` is {seconds}, which is not from 0 to 3600")
+    })
+}
+
 fn hostname() -> String {
     nix::unistd::gethostname()
         .ok()
@@ -169,8 +198,12 @@ fn hostname() -> String {
         .unwrap_or_else(|| "tollgate".to_owned())
 }
 
-const GATEWAY: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 9080);
+/// How long a stopping node is not ready before it takes no further connection.
+const NOTICE: Duration = Duration::from_millis(300);
+const NOTICE_MAX: Duration = Duration::from_secs(3_600);
+
+const GATEWAY: Door =
+    Door::At(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 9080));
 const ADMIN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9180);
 const METRICS: SocketAddr =

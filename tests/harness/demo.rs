@@ -1,5 +1,6 @@
 //! The demo, as a newcomer starts it.
 
+use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 
 use serde_json::Value;
@@ -20,7 +21,7 @@ pub(crate) struct Demo {
     /// Where the stand-in listens, over TLS.
     pub(crate) upstream: String,
     pub(crate) audit: Audit,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Demo {
@@ -49,8 +50,13 @@ impl Demo {
             upstream: text_at(&said, "/upstream"),
             audit: Audit::of(&data.path().join("node")),
             child,
-            _data: data,
+            data,
         }
+    }
+
+    /// Where it keeps its files.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// The URL of a path of Cloudflare's API through the article's route.

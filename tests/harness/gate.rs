@@ -162,8 +162,13 @@ impl Gate {
     pub(crate) fn stop(&mut self) -> Ended {
         let clock = SystemClock::start();
         signal(self.pid, "TERM");
-        let status = wait_for("the gate to end", || self.child.try_wait().expect("its status"));
+        let status = self.wait();
         Ended { status, after: clock.uptime().since(Uptime::default()) }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait_for("the gate to end", || self.child.try_wait().expect("its status"))
     }
 
     /// Ends it without a warning.

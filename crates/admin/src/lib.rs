@@ -20,9 +20,11 @@ mod serve;
 mod status;
 mod target;
 mod throttle;
+mod tls;
 mod validate;
 
 pub use auth::{KeyError, KeyRing, Role};
 pub use desk::{Options, router};
 pub use probe::{Probes, probes};
 pub use serve::serve;
+pub use tls::DoorTls;

@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::tls::DoorTls;
+
 /// Serves a router until told to stop; returns when every connection has ended.
 ///
 /// Requests under way then have ten seconds to end. The peer's address is added to each request as
@@ -31,12 +32,12 @@ use tower::ServiceExt as _;
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<DoorTls>>,
     shutdown: CancellationToken,
 ) {
     let door = Door {
         router,
-        acceptor: tls.map(TlsAcceptor::from),
+        tls,
         tasks: TaskTracker::new(),
         stopping: shutdown,
         // Dropping this future ends the connections too.
@@ -56,7 +57,7 @@ pub async fn serve(
 #[derive(Clone)]
 struct Door {
     router: Router,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<Arc<DoorTls>>,
     tasks: TaskTracker,
     stopping: CancellationToken,
     ended: CancellationToken,
@@ -84,9 +85,10 @@ impl Door {
     }
 
     async fn shake_hands(self, stream: TcpStream, peer: SocketAddr) {
-        let Some(acceptor) = self.acceptor.clone() else {
+        let Some(tls) = &self.tls else {
             return self.converse(stream, peer).await;
         };
+        let acceptor = TlsAcceptor::from(tls.current());
         match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Box::pin(self.converse(stream, peer)).await,
             Ok(Err(cause)) => tracing::debug!(%peer, %cause, "the TLS handshake failed"),
@@ -212,7 +214,7 @@ mod tests {
     use tokio_rustls::TlsConnector;
     use tokio_util::sync::CancellationToken;
 
-    use super::serve;
+    use super::{DoorTls, serve};
 
     async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -233,6 +235,7 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
+        let tls = Arc::new(DoorTls::new(Arc::new(server)));
         let mut roots = RootCertStore::empty();
         roots.add(cert.der().clone()).unwrap();
         let client = ClientConfig::builder_with_provider(provider)
@@ -244,7 +247,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let router = Router::new().route("/", get(async || "hello"));
-        let serving = serve(listener, router, Some(Arc::new(server)), shutdown.clone());
+        let serving = serve(listener, router, Some(tls), shutdown.clone());
         let asking = async {
             let plain = ask(TcpStream::connect(address).await.unwrap()).await;
             let name = "localhost".try_into().unwrap();

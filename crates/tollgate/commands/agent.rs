@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use anyhow::{Context as _, Result};
-use http::Method;
+use anyhow::{Context as _, Result, anyhow};
+use http::{Method, StatusCode};
 use model::{Entropy as _, SystemEntropy};
 use serde_json::{Value, json};
 
@@ -13,7 +13,13 @@ use crate::commands::{client, token};
 /// Makes an agent and prints its secret and a token.
 pub(crate) async fn create(create: Create) -> Result<()> {
     let Create { name, team, ttl, server } = create;
-    let secret = put(&server, &name, team.as_deref(), client::If::New).await?;
+    let put = put(&server, &name, team.as_deref(), client::If::New).await;
+    let secret = put.map_err(|error| match error.downcast_ref::<client::Refused>() {
+        Some(no) if no.status == StatusCode::PRECONDITION_FAILED => {
+            anyhow!("the agent {name} exists already")
+        }
+        _ => error,
+    })?;
     let token = token::sign(&name, &secret, ttl, None)?;
     let mut out = std::io::stdout();
     match server.output {

@@ -26,7 +26,23 @@ pub(crate) enum If {
     New,
 }
 
-/// Asks the Admin API; a refusal is an error that says what it said.
+/// The Admin API said no.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    /// What it said, for people.
+    text: String,
+}
+
+impl Refused {
+    /// Whether what was asked for is not there.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && self.text.ends_with("not found")
+    }
+}
+
+/// Asks the Admin API; a refusal is a [`Refused`].
 pub(crate) async fn ask(
     server: &Server,
     method: Method,
@@ -52,7 +68,7 @@ pub(crate) async fn ask_if(
     let asked = asked.with_context(|| format!("{} did not answer in time", server.server))?;
     let (status, answer) = asked.with_context(|| format!("cannot ask {}", server.server))?;
     if !status.is_success() {
-        bail!("{}", refusal(status, &answer));
+        bail!(Refused { status, text: refusal(status, &answer) });
     }
     Ok(answer)
 }
@@ -88,7 +104,8 @@ async fn exchange(
     if !is_tls {
         return send(stream, request).await;
     }
-    let config = rustls::ClientConfig::builder().with_root_certificates(listen::roots(None)?);
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(listen::roots(server.ca.as_deref())?);
     let connector = TlsConnector::from(Arc::new(config.with_no_client_auth()));
     let name = ServerName::try_from(host.to_owned()).context("is no name for TLS")?;
     send(connector.connect(name, stream).await?, request).await

@@ -1,5 +1,6 @@
 //! The main job in one command: a real node, two agents, the article's route, what to try.
 
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -29,6 +30,7 @@ struct Upstream {
 pub(crate) async fn run(demo: Demo) -> Result<()> {
     std::fs::create_dir_all(&demo.data)
         .with_context(|| format!("cannot create {}", demo.data.display()))?;
+    let _lock = lock(&demo.data)?;
     let mut told = Told::watch()?;
     let upstream = upstream(&demo.data).await?;
     let admin_key = agent::random_text::<24>()?;
@@ -50,6 +52,22 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
         sim.stop().await;
     }
     ended
+}
+
+/// Keeps a second demo away from the files of a running one, until the file is dropped.
+fn lock(data: &Path) -> Result<File> {
+    let path = data.join("lock");
+    let opened = File::options().create(true).append(true).open(&path);
+    let file = opened.with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another demo runs in {}; choose another place with --data", data.display())
+        }
+        Err(TryLockError::Error(cause)) => {
+            Err(cause).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
 }
 
 /// The real API where there is a token for it; else the stand-in, over TLS under its own CA.
@@ -89,7 +107,10 @@ fn start_node(demo: &Demo, upstream: &Upstream, admin_key: &str) -> Result<Child
         command.args(["--resolve", &resolve, "--upstream-ca"]).arg(ca);
     }
     command.env(TOKEN_VARIABLE, &upstream.token).env("TOLLGATE_ADMIN_KEY", admin_key);
-    let log = std::fs::File::create(demo.data.join("node.log"))
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(demo.data.join("node.log"))
         .with_context(|| format!("cannot write a log in {}", demo.data.display()))?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
     command.spawn().context("cannot start the node")
@@ -106,6 +127,7 @@ async fn set_up(
     let server = Server {
         server: format!("http://{}", text("admin")),
         admin_key: Some(admin_key.to_owned()),
+        ca: None,
         output: Output::Text,
     };
     let mut agents = Vec::new();
@@ -157,7 +179,8 @@ async fn announcement(demo: &Demo, child: &mut Child) -> Result<Value> {
         _ => {
             let log = demo.data.join("node.log");
             let said = std::fs::read_to_string(&log).unwrap_or_default();
-            let last: Vec<&str> = said.lines().rev().take(3).collect();
+            let mut last: Vec<&str> = said.lines().rev().take(3).collect();
+            last.reverse();
             bail!("the node did not start; the end of {}:\n{}", log.display(), last.join("\n"))
         }
     }

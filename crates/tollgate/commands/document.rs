@@ -3,15 +3,15 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use comfy_table::{Table, presets};
 use config::bundle::{Bundle, Place, PlacedFault};
-use config::{Fault, Key};
+use config::{Fault, Key, Kind};
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::args::{Apply, Check, Delete, Get, List, Output};
-use crate::commands::client;
+use crate::commands::{client, name};
 
 /// Checks a file without a node; each fault has its line.
 pub(crate) fn check(check: &Check) -> Result<ExitCode> {
@@ -85,7 +85,9 @@ pub(crate) async fn apply(apply: Apply) -> Result<ExitCode> {
 /// Shows one resource.
 pub(crate) async fn get(get: Get) -> Result<()> {
     let Get { kind, id, server } = get;
-    let answer = client::ask(&server, Method::GET, &format!("/admin/{kind}/{id}"), None).await?;
+    let path = name::path(kind, &id)?;
+    let asked = client::ask(&server, Method::GET, &path, None).await;
+    let answer = asked.map_err(|error| absent(error, kind, &id))?;
     let mut out = std::io::stdout();
     match server.output {
         Output::Json => writeln!(out, "{answer}")?,
@@ -100,7 +102,8 @@ pub(crate) async fn get(get: Get) -> Result<()> {
 /// Lists the resources of a kind.
 pub(crate) async fn list(list: List) -> Result<()> {
     let List { kind, server } = list;
-    let answer = client::ask(&server, Method::GET, &format!("/admin/{kind}"), None).await?;
+    let path = format!("/admin/{}", name::plural(kind));
+    let answer = client::ask(&server, Method::GET, &path, None).await?;
     let mut out = std::io::stdout();
     if server.output == Output::Json {
         writeln!(out, "{answer}")?;
@@ -121,14 +124,23 @@ pub(crate) async fn list(list: List) -> Result<()> {
 /// Deletes a resource.
 pub(crate) async fn delete(delete: Delete) -> Result<()> {
     let Delete { kind, id, force, server } = delete;
-    let path = format!("/admin/{kind}/{id}?force={force}");
-    let answer = client::ask(&server, Method::DELETE, &path, None).await?;
+    let path = format!("{}?force={force}", name::path(kind, &id)?);
+    let asked = client::ask(&server, Method::DELETE, &path, None).await;
+    let answer = asked.map_err(|error| absent(error, kind, &id))?;
     let mut out = std::io::stdout();
     match server.output {
         Output::Json => writeln!(out, "{answer}")?,
-        Output::Text => writeln!(out, "deleted {kind}/{id}")?,
+        Output::Text => writeln!(out, "deleted {}/{id}", name::plural(kind))?,
     }
     Ok(())
+}
+
+/// Says what is not there, where that is why it was refused.
+fn absent(error: anyhow::Error, kind: Kind, id: &str) -> anyhow::Error {
+    match error.downcast_ref::<client::Refused>() {
+        Some(no) if no.is_absent() => anyhow!("there is no {} `{id}`", name::word(kind)),
+        _ => error,
+    }
 }
 
 fn read(file: &std::path::Path) -> Result<String> {
