@@ -1,31 +1,59 @@
-//! What the writer shows to everybody else.
+//! What the node shows to everybody inside it.
 
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use config::{Fault, Key, State};
 use model::Revision;
+use tokio::sync::watch;
+
+use crate::fact::Facts;
+use crate::machine::Machine;
 
 /// The newest state, and what is wrong with the node.
 pub(crate) struct Board {
-    state: ArcSwap<State>,
+    view: watch::Sender<View>,
     /// Why the state does not compile; empty while it does.
     faults: ArcSwap<Vec<String>>,
     /// Why nothing can be written.
     broken: ArcSwapOption<String>,
 }
 
+/// What the log has made, up to an entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// The index of the last entry that was applied; 0 also before any was.
+    pub(crate) applied: u64,
+    pub(crate) state: Arc<State>,
+    pub(crate) facts: Facts,
+}
+
+impl View {
+    pub(crate) fn of(machine: &Machine, applied: u64) -> Self {
+        Self { applied, state: Arc::new(machine.state.clone()), facts: machine.facts.clone() }
+    }
+}
+
 impl Board {
-    pub(crate) fn new(state: Arc<State>) -> Self {
+    pub(crate) fn new(view: View) -> Self {
         Self {
-            state: ArcSwap::new(state),
+            view: watch::Sender::new(view),
             faults: ArcSwap::default(),
             broken: ArcSwapOption::empty(),
         }
     }
 
     pub(crate) fn state(&self) -> Arc<State> {
-        self.state.load_full()
+        Arc::clone(&self.view.borrow().state)
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// The newest view, and each one after it.
+    pub(crate) fn views(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
     }
 
     pub(crate) fn faults(&self) -> Vec<String> {
@@ -36,8 +64,8 @@ impl Board {
         self.broken.load().as_ref().map(|why| String::clone(why))
     }
 
-    pub(crate) fn show_state(&self, state: Arc<State>) {
-        self.state.store(state);
+    pub(crate) fn show(&self, view: View) {
+        self.view.send_replace(view);
     }
 
     pub(crate) fn show_faults(&self, revision: Revision, faults: &[(Key, Fault)]) {
@@ -49,6 +77,12 @@ impl Board {
             texts.push(format!("and {more} more"));
         }
         self.faults.store(Arc::new(texts));
+    }
+
+    /// The compiler itself failed on this revision.
+    pub(crate) fn show_defect(&self, revision: Revision) {
+        let text = format!("compiling revision {revision} met a defect of the program");
+        self.faults.store(Arc::new(vec![text]));
     }
 
     pub(crate) fn show_broken(&self, why: &str) {

@@ -4,7 +4,7 @@
 //! DIR/                0700 when we make it
 //!   node.lock         held by the one process that uses the directory; empty
 //!   cluster.key       0600, 64 hexadecimal digits: seals what the document must store of secrets
-//!   document.redb     the document and its revision (see `store.rs`)
+//!   document.redb     the log, and the document that it has made (see `store.rs`)
 //! ```
 //!
 //! `cluster.key` is made on the first start only. A store without its key is an error, never a

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use config::{Fault, Key, Rejected};
 
+use crate::ClusterId;
+use crate::ask::Refusal;
+use crate::fact::FactRejected;
+
 /// Why a node's data could not be opened. Nothing was changed and nothing was reset.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,9 +56,18 @@ pub enum Error {
         #[source]
         cause: Box<redb::Error>,
     },
-    /// The store's thread cannot be started.
-    #[error("cannot start the store's thread")]
-    Thread(#[source] io::Error),
+    /// The store holds a record that a newer version of this program wrote.
+    #[error("store {} holds a newer record: {record} has version {found}", path.display())]
+    NewerRecord { path: PathBuf, record: String, found: u32 },
+    /// The store belongs to another cluster, or to another node of this one.
+    #[error("store {} belongs to another node, of cluster {found}", path.display())]
+    Foreign { path: PathBuf, found: ClusterId },
+    /// The store's library met damage or a defect, and gave up.
+    #[error("the store's library gave up")]
+    Died,
+    /// The log cannot be taken up again.
+    #[error("cannot take up the log of {}: {why}", path.display())]
+    Log { path: PathBuf, why: String },
 }
 
 /// Why a change was not made.
@@ -70,6 +83,77 @@ pub enum ProposeError {
     #[error("cannot take changes: {why}")]
     Unavailable { why: String, kept: Kept },
 }
+
+/// Why facts were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FactError {
+    /// The command does not fit the facts.
+    #[error(transparent)]
+    Rejected(#[from] FactRejected),
+    /// The cluster cannot decide now. [`Kept::No`] promises that the change was not made.
+    #[error("cannot change facts: {why}")]
+    Unavailable { why: String, kept: Kept },
+}
+
+/// Why the newest document could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Nobody leads, or who leads cannot be reached, or cannot reach a majority.
+    #[error("no majority of the nodes could be asked in time")]
+    NoMajority,
+    /// The newest document is known to others, and did not arrive in time.
+    #[error("this node is too far behind")]
+    Behind,
+}
+
+/// Why nobody judged a change in time, or why it was judged and not made.
+#[derive(Debug)]
+pub(crate) enum AskError {
+    Refused(Refusal),
+    Unavailable { why: String, kept: Kept },
+}
+
+impl From<AskError> for ProposeError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused(refusal) => refusal.into(),
+            AskError::Unavailable { why, kept } => Self::Unavailable { why, kept },
+        }
+    }
+}
+
+impl From<Refusal> for ProposeError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Rejected(rejected) => Self::Rejected(rejected),
+            Refusal::Faults(faults) => Self::Faults(faults),
+            Refusal::Facts(rejected) => Self::unavailable(rejected.to_string()),
+            Refusal::Oversized { bytes } => Self::unavailable(oversized(bytes)),
+            Refusal::Defect => Self::unavailable(DEFECT),
+        }
+    }
+}
+
+impl From<AskError> for FactError {
+    fn from(error: AskError) -> Self {
+        let unavailable = |why: String| Self::Unavailable { why, kept: Kept::No };
+        match error {
+            AskError::Unavailable { why, kept } => Self::Unavailable { why, kept },
+            AskError::Refused(Refusal::Facts(rejected)) => Self::Rejected(rejected),
+            AskError::Refused(Refusal::Rejected(rejected)) => unavailable(rejected.to_string()),
+            AskError::Refused(Refusal::Faults(_) | Refusal::Defect) => {
+                unavailable(DEFECT.to_owned())
+            }
+            AskError::Refused(Refusal::Oversized { bytes }) => unavailable(oversized(bytes)),
+        }
+    }
+}
+
+fn oversized(bytes: usize) -> String {
+    format!("the change takes {bytes} bytes in the log, which is too much for one")
+}
+
+const DEFECT: &str = "judging this change met a defect of the program";
 
 impl ProposeError {
     /// A refusal that changed nothing and may be tried again.

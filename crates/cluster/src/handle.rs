@@ -6,14 +6,18 @@ use std::time::Duration;
 use config::{Applied, Command, Keyring, State};
 use model::{Entropy, NodeName};
 use rules::Snapshot;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::ask::{Job, Refusal};
+use crate::bench::seal;
 use crate::board::Board;
-use crate::judge::judge;
+use crate::entry::Change;
+use crate::fact::{FactCommand, Facts};
+use crate::lead::{Lead, Leader};
 use crate::publisher::compile;
 use crate::secret::Secrets;
-use crate::writer::{Job, Proposal};
-use crate::{ClusterId, Kept, ProposeError, Role, Status};
+use crate::transport::Transport;
+use crate::{ClusterId, FactError, ProposeError, ReadError, Status};
 
 /// Reads and changes the document. Cheap to clone; every clone is the same node.
 #[derive(Clone)]
@@ -23,6 +27,9 @@ pub struct Handle(pub(crate) Arc<Node>);
 pub(crate) struct Node {
     pub(crate) name: NodeName,
     pub(crate) cluster: ClusterId,
+    pub(crate) lead: Lead,
+    /// `None` for a node that is alone.
+    pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) jobs: mpsc::Sender<Job>,
     pub(crate) board: Arc<Board>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -33,33 +40,27 @@ pub(crate) struct Node {
 }
 
 impl Handle {
-    /// Makes a change, and answers when it is durable and this node judges by it.
+    /// Makes a change, and answers when it is agreed on, durable, and this node judges by it.
     ///
-    /// Secrets in the command are as people wrote them; they are sealed before anything is
-    /// stored. If the future is dropped the change is made or not made, but never half.
+    /// Any node takes it and hands it to the one that leads; what is lost on the way is sent
+    /// again, and has its effect once. Secrets in the command are as people wrote them; they are
+    /// sealed before anything is stored. If the future is dropped the change is made or not made,
+    /// but never half.
     ///
     /// # Errors
-    /// When the document's rules or the compiler refuse it, or the node cannot take changes; see
-    /// [`Kept`] for whether the change may have been made nevertheless.
+    /// When the document's rules or the compiler refuse it, or the cluster cannot take changes;
+    /// see [`Kept`](crate::Kept) for whether the change may have been made nevertheless.
     pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
-        let (answer, answered) = oneshot::channel();
-        let job = Job::Propose(Proposal { command, answer });
-        match self.0.jobs.send_timeout(job, QUEUE_WAIT).await {
-            Ok(()) => {}
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
-                return Err(ProposeError::unavailable("too many changes wait"));
-            }
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => {
-                return Err(ProposeError::unavailable(STOPPED));
-            }
-        }
-        let unknown =
-            |why: &str| Err(ProposeError::Unavailable { why: why.to_owned(), kept: Kept::Unknown });
-        match tokio::time::timeout(ANSWER_WAIT, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => unknown("the writer ended before it answered"),
-            Err(_) => unknown("the store takes too long"),
-        }
+        Ok(self.0.ask(Change::Document(command)).await?)
+    }
+
+    /// Changes facts, and answers when the change is agreed on, durable, and seen by this node.
+    ///
+    /// # Errors
+    /// As [`Handle::propose`].
+    pub async fn propose_facts(&self, command: FactCommand) -> Result<(), FactError> {
+        self.0.ask(Change::Facts(command)).await?;
+        Ok(())
     }
 
     /// The answer that [`Handle::propose`] would give now, but nothing is changed.
@@ -69,22 +70,35 @@ impl Handle {
     pub async fn dry_run(&self, command: Command) -> Result<Applied, ProposeError> {
         let busy = || ProposeError::unavailable("too many dry runs at once");
         let seat = Arc::clone(&self.0.dry_runs).acquire_owned();
-        let seat = tokio::time::timeout(QUEUE_WAIT, seat).await.map_err(|_| busy())?;
+        let seat = tokio::time::timeout(SEAT_WAIT, seat).await.map_err(|_| busy())?;
         let seat = seat.map_err(|_| busy())?;
         let node = Arc::clone(&self.0);
         let judged = tokio::task::spawn_blocking(move || {
             let _seat = seat;
             node.judge_only(command)
         });
-        judged.await.unwrap_or_else(|_| {
-            Err(ProposeError::unavailable("judging this change met a defect of the program"))
-        })
+        judged.await.unwrap_or_else(|_| Err(ProposeError::from(Refusal::Defect)))
     }
 
-    /// The document as it is now: durable, secrets sealed.
+    /// The document as this node has it: agreed on, secrets sealed. Another node may have a newer
+    /// one; [`Handle::read`] asks.
     #[must_use]
     pub fn state(&self) -> Arc<State> {
         self.0.board.state()
+    }
+
+    /// The document with everything in it that was answered anywhere before this was called.
+    ///
+    /// # Errors
+    /// When no majority of the nodes can be asked in time.
+    pub async fn read(&self) -> Result<Arc<State>, ReadError> {
+        self.0.read().await
+    }
+
+    /// The facts as this node has them.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        self.0.board.view().facts
     }
 
     /// What requests are judged by, now and after each change.
@@ -99,14 +113,15 @@ impl Handle {
         let node = &*self.0;
         let live = Arc::clone(&node.snapshots.borrow());
         let ended = node.jobs.is_closed().then(|| STOPPED.to_owned());
+        let leaderless = (node.lead.leader() == Leader::Nobody).then(|| NO_LEADER.to_owned());
         Status {
             node: node.name.clone(),
             cluster: node.cluster,
-            role: Role::Single,
+            role: node.role(),
             revision: node.board.state().revision(),
             live: live.revision,
             why_not_ready: node.board.faults(),
-            why_not_writable: node.board.why_not_writable().or(ended),
+            why_not_writable: node.board.why_not_writable().or(ended).or(leaderless),
             unresolved: live.unresolved.clone(),
         }
     }
@@ -119,20 +134,21 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Node {
-    fn judge_only(&self, command: Command) -> Result<Applied, ProposeError> {
+    fn judge_only(&self, mut command: Command) -> Result<Applied, ProposeError> {
         let mut state = State::clone(&self.board.state());
-        let applied = judge(&mut state, command, &self.keyring, &*self.entropy)?;
+        seal(&state, &mut command, &self.keyring, &*self.entropy)?;
+        let applied = state.apply(&command)?;
         compile(&state, &self.keyring, &self.secrets, self.secrets.generation())
             .map_err(ProposeError::Faults)?;
         Ok(applied)
     }
 }
 
-/// What a node says whose writer has ended: it is stopping, or the writer met a defect.
-const STOPPED: &str = "the writer has ended";
+/// What a node says whose proposer has ended: it is stopping, or the proposer met a defect.
+pub(crate) const STOPPED: &str = "the node has stopped";
 
-/// How long a change waits for a place in the writer's queue, and a dry run for a seat.
-const QUEUE_WAIT: Duration = Duration::from_secs(5);
+/// What a node says that hears of no leader.
+const NO_LEADER: &str = "no node leads that this one hears of";
 
-/// How long a change may take once it has a place: many batches on a slow disk.
-const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// How long a dry run waits for a seat.
+const SEAT_WAIT: Duration = Duration::from_secs(5);

@@ -2,6 +2,9 @@
 
 use model::{NodeName, Revision};
 use rules::Unresolved;
+use serde::{Deserialize, Serialize};
+
+use crate::transport::Peer;
 
 /// The id a cluster is given on its first start: 128 random bits, printed as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,10 +23,19 @@ impl std::fmt::Debug for ClusterId {
 }
 
 /// What part a node plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The only node there is: it decides alone.
     Single,
+    /// It judges changes, and the others follow.
+    Leader,
+    /// It has a vote, and follows.
+    Follower,
+    /// It has a vote, and stands for election: nobody leads that it can hear.
+    Candidate,
+    /// It has no vote: it follows, and carries traffic.
+    Learner,
 }
 
 impl Role {
@@ -32,6 +44,10 @@ impl Role {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Single => "single",
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
         }
     }
 }
@@ -42,7 +58,7 @@ pub struct Status {
     pub node: NodeName,
     pub cluster: ClusterId,
     pub role: Role,
-    /// The revision of the document that is durable.
+    /// The revision of the document that this node knows to be agreed on.
     pub revision: Revision,
     /// The revision that requests are judged by; behind `revision` while that does not compile.
     pub live: Revision,
@@ -61,4 +77,27 @@ impl Status {
     pub const fn ready(&self) -> bool {
         self.why_not_ready.is_empty()
     }
+}
+
+/// One node of the cluster, as another one sees it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub peer: Peer,
+    /// Whether it has a vote.
+    pub votes: bool,
+    /// What it says of itself; or why it could not be asked.
+    pub said: Result<MemberStatus, String>,
+}
+
+/// What a node says of itself to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    pub role: Role,
+    /// The index of the last entry of the log that it has applied.
+    pub applied: u64,
+    pub revision: u64,
+    /// The revision that requests are judged by.
+    pub live: u64,
+    pub why_not_ready: Vec<String>,
+    pub why_not_writable: Option<String>,
 }

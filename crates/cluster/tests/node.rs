@@ -285,8 +285,65 @@ fn rewrite(dir: &Path, table: TableDefinition<'_, &str, &[u8]>, name: &str, byte
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_a_newer_version_is_refused() {
     let dir = stopped().await;
-    rewrite(dir.path(), META, "format", &2_u32.to_le_bytes());
-    assert!(matches!(open(dir.path()).await, Err(Error::Newer { found: 2, known: 1, .. })));
+    rewrite(dir.path(), META, "format", &3_u32.to_le_bytes());
+    assert!(matches!(open(dir.path()).await, Err(Error::Newer { found: 3, known: 2, .. })));
+}
+
+/// Turns a store into what the release before this one would have left.
+fn turn_into_format_1(dir: &Path) {
+    let database = Database::open(dir.join("document.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for table in ["log", "recent"] {
+        let table: TableDefinition<'_, u64, &[u8]> = TableDefinition::new(table);
+        assert!(transaction.delete_table(table).unwrap());
+    }
+    let facts: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
+    assert!(transaction.delete_table(facts).unwrap());
+    let mut meta = transaction.open_table(META).unwrap();
+    meta.retain(|name, _| ["cluster", "key", "revision"].contains(&name)).unwrap();
+    meta.insert("format", &1_u32.to_le_bytes()[..]).unwrap();
+    drop(meta);
+    transaction.commit().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_the_release_before_is_taken_over_whole() {
+    let dir = stopped().await;
+    let (handle, task) = open(dir.path()).await.unwrap();
+    let (expected, cluster) = (shown(&handle.state()), handle.status().cluster);
+    task.stop().await;
+    turn_into_format_1(dir.path());
+    for _ in 0..2 {
+        let (handle, task) = open(dir.path()).await.unwrap();
+        assert_eq!(shown(&handle.state()), expected);
+        assert_eq!(handle.status().cluster, cluster);
+        task.stop().await;
+    }
+    let (handle, task) = open(dir.path()).await.unwrap();
+    let applied = handle.propose(put("later", upstream(1), Expect::Absent)).await.unwrap();
+    assert_eq!(applied.revision, Revision::new(41));
+    task.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_record_keeps_the_node_out_and_is_named() {
+    let log: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
+    let newer = br#"{"v":2,"d":{"planted":true}}"#;
+    let in_an_entry = format!(
+        r#"{{"v":1,"d":{{"log_id":{{"leader_id":{{"term":1,"node_id":1}},"index":42}},"payload":{{"Normal":{}}}}}}}"#,
+        String::from_utf8_lossy(newer)
+    );
+    for (index, record) in [(7, &newer[..]), (42, in_an_entry.as_bytes())] {
+        let dir = stopped().await;
+        let database = Database::open(dir.path().join("document.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(log).unwrap().insert(index, record).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let refused = open(dir.path()).await.unwrap_err();
+        assert!(matches!(refused, Error::NewerRecord { found: 2, .. }), "{refused}");
+        assert!(refused.to_string().contains(&format!("log entry {index}")), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

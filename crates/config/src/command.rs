@@ -63,16 +63,17 @@ pub enum Stamp {
 }
 
 /// What a command did. One command makes one revision, whatever the number of its changes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     /// The revision after the command; the one before it when nothing changed.
+    #[serde(with = "number")]
     pub revision: Revision,
     /// What became of each change, in their order, then what they took along.
     pub effects: Vec<Effect>,
 }
 
 /// What became of one resource.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     pub key: Key,
     pub kind: EffectKind,
@@ -81,7 +82,7 @@ pub struct Effect {
 }
 
 /// The ways a resource may come out of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EffectKind {
     Created,
@@ -92,14 +93,26 @@ pub enum EffectKind {
 }
 
 /// Why a command changed nothing.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rejected {
     /// Another writer was there first.
     #[error("value changed before overwritten: {key} is at {}, not at {}", shown(*found), shown(*expected))]
-    Stale { key: Key, expected: Option<Revision>, found: Option<Revision> },
+    Stale {
+        key: Key,
+        #[serde(with = "numbers")]
+        expected: Option<Revision>,
+        #[serde(with = "numbers")]
+        found: Option<Revision>,
+    },
     /// The state is at another revision than the command was made for.
     #[error("the configuration is at revision {found}, not at {expected}")]
-    Base { expected: Revision, found: Revision },
+    Base {
+        #[serde(with = "number")]
+        expected: Revision,
+        #[serde(with = "number")]
+        found: Revision,
+    },
     #[error("Key not found")]
     Missing { key: Key },
     #[error("can not delete this {}, {} [{}] is still using it now", key.kind.words(), by.kind.words(), by.id)]
@@ -176,6 +189,25 @@ mod number {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Revision, D::Error> {
         u64::deserialize(from).map(Revision::new)
+    }
+}
+
+/// A revision that may be absent, as a plain number.
+mod numbers {
+    use model::Revision;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        revision: &Option<Revision>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        revision.map(Revision::number).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Revision>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Revision::new))
     }
 }
 

@@ -1,9 +1,9 @@
 //! What is wrong with a document, and where.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One thing that is wrong in a resource.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fault {
     /// The place inside the resource, as a JSON pointer (RFC 6901); empty for the whole.
     pub path: String,

@@ -1,0 +1,74 @@
+//! A change on its way to whoever judges it, and the answer on its way back.
+//!
+//! Both travel between nodes as JSON when another node leads.
+
+use config::{Applied, Fault, Key, Rejected};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::entry::{Change, ProposalId};
+use crate::fact::FactRejected;
+
+/// A change to be judged; secrets as people wrote them.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Ask {
+    pub(crate) id: ProposalId,
+    /// Given when it may have been sent before: an entry that was applied before the first time.
+    pub(crate) since: Option<u64>,
+    pub(crate) change: Change,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    /// It was judged: it is made, or will never be.
+    Judged(Result<Applied, Refusal>),
+    /// It was not judged, and not made: ask who leads now.
+    NotHere,
+    /// It was not judged, and not made.
+    Busy { why: String },
+    /// Nobody knows whether it is made: ask again, with the same id.
+    Unsure { why: String },
+    /// Nobody will ever know whether it is made.
+    Forgotten,
+}
+
+/// Why a change was judged and not made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Refusal {
+    Rejected(Rejected),
+    Facts(FactRejected),
+    Faults(Vec<(Key, Fault)>),
+    /// It is larger than an entry may be.
+    Oversized {
+        bytes: usize,
+    },
+    Defect,
+}
+
+/// A change that waits for its turn. Skipped when nobody waits for the answer any more.
+pub(crate) struct Waiting {
+    pub(crate) ask: Ask,
+    pub(crate) answer: oneshot::Sender<Told>,
+}
+
+/// What the proposer is asked to do.
+pub(crate) enum Job {
+    Judge(Waiting),
+    /// A secret has moved; a compile may be due.
+    Look,
+    /// Finish what waits and end.
+    Stop,
+}
+
+impl Told {
+    pub(crate) fn busy(why: &str) -> Self {
+        Self::Busy { why: why.to_owned() }
+    }
+
+    pub(crate) fn unsure(why: &str) -> Self {
+        Self::Unsure { why: why.to_owned() }
+    }
+}

@@ -1,0 +1,119 @@
+//! Who leads the cluster, as this node knows it.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::transport::Peer;
+use crate::types::{Fatal, Metrics, Raft, ServerState, State};
+
+/// The node's view of its Raft. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Lead {
+    pub(crate) raft: Raft,
+    metrics: watch::Receiver<Metrics>,
+    me: u64,
+}
+
+/// Who takes changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Leader {
+    Me,
+    Peer(Peer),
+    /// Nobody, or nobody that this node knows how to reach.
+    Nobody,
+}
+
+/// Nobody could say that this node leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no majority of the nodes says that this one leads")]
+pub(crate) struct NotConfirmed;
+
+impl Lead {
+    pub(crate) fn new(raft: Raft, me: u64) -> Self {
+        let metrics = raft.metrics();
+        Self { raft, metrics, me }
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.metrics.borrow().clone()
+    }
+
+    /// Who takes changes now.
+    pub(crate) fn leader(&self) -> Leader {
+        let metrics = self.metrics.borrow();
+        match metrics.current_leader {
+            Some(id) if id == self.me => Leader::Me,
+            Some(id) => metrics
+                .membership_config
+                .membership()
+                .get_node(&id)
+                .map_or(Leader::Nobody, |peer| Leader::Peer(peer.clone())),
+            None => Leader::Nobody,
+        }
+    }
+
+    /// The term in which this node leads, if it does.
+    pub(crate) fn term(&self) -> Option<u64> {
+        let metrics = self.metrics.borrow();
+        let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+        leads.then_some(metrics.current_term)
+    }
+
+    /// Whether a node of this name belongs to the cluster.
+    pub(crate) fn has_member(&self, name: &str) -> bool {
+        let metrics = self.metrics.borrow();
+        metrics.membership_config.membership().nodes().any(|(_, peer)| peer.name == name)
+    }
+
+    /// Whether this node is the only voter, so that nobody else has a say.
+    pub(crate) fn is_sole_voter(&self) -> bool {
+        let metrics = self.metrics.borrow();
+        metrics.membership_config.membership().voter_ids().eq([self.me])
+    }
+
+    /// The same, before the first news of Raft are out.
+    pub(crate) async fn starts_as_sole_voter(&self) -> Result<bool, Fatal> {
+        let me = self.me;
+        let sole = move |state: &State| {
+            state.membership_state.effective().membership().voter_ids().eq([me])
+        };
+        self.raft.with_raft_state(sole).await
+    }
+
+    /// Returns when a majority has said that this node leads, and it has applied what was agreed
+    /// on before.
+    pub(crate) async fn confirm(&self) -> Result<u64, NotConfirmed> {
+        match tokio::time::timeout(CONFIRM_WAIT, self.raft.ensure_linearizable()).await {
+            Ok(Ok(read)) => Ok(read.map_or(0, |at| at.index)),
+            Ok(Err(_)) | Err(_) => Err(NotConfirmed),
+        }
+    }
+
+    /// Waits until something about the cluster changes, or for a moment.
+    pub(crate) async fn moment(&self) {
+        let mut metrics = self.metrics.clone();
+        metrics.mark_unchanged();
+        drop(tokio::time::timeout(MOMENT, metrics.changed()).await);
+    }
+
+    /// Returns when this node hears that another leads than this one, or nobody.
+    pub(crate) async fn leads_no_more(&self, id: u64) {
+        let mut metrics = self.metrics.clone();
+        drop(metrics.wait_for(|metrics| metrics.current_leader != Some(id)).await);
+    }
+
+    /// Returns when Raft has ended, and why.
+    pub(crate) async fn ended(&mut self) -> Fatal {
+        match self.metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
+            Ok(metrics) => metrics.running_state.clone().err().unwrap_or(Fatal::Stopped),
+            Err(_) => Fatal::Stopped,
+        }
+    }
+}
+
+/// How long a majority may take to say who leads.
+const CONFIRM_WAIT: Duration = Duration::from_secs(1);
+
+/// How long to wait before looking again who leads.
+const MOMENT: Duration = Duration::from_millis(50);

@@ -1,0 +1,161 @@
+//! What a node answers to its peers.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::ask::{Ask, Told};
+use crate::asking::CALL_WAIT;
+use crate::handle::Node;
+use crate::lead::Leader;
+use crate::network::{MESSAGE_VERSION, json, unpack_chunk};
+use crate::transport::{BoxFuture, Message, MessageKind, PeerName, Refused, Service};
+use crate::types::{ChunkError, ServerState};
+use crate::{Handle, Member, MemberStatus, Role};
+
+impl Service for Handle {
+    fn answer<'a>(
+        &'a self,
+        from: &'a PeerName,
+        message: Message,
+    ) -> BoxFuture<'a, Result<Message, Refused>> {
+        Box::pin(async move {
+            let Message { kind, version, body } = message;
+            let answered = if version > MESSAGE_VERSION {
+                Err(refused(format!(
+                    "message version {version} is newer than {MESSAGE_VERSION}, the newest known"
+                )))
+            } else {
+                self.0.answer(from, kind, &body).await
+            };
+            match answered {
+                Ok(body) => Ok(Message { kind, version: MESSAGE_VERSION, body }),
+                Err(refused) => {
+                    tracing::warn!(
+                        from = from.as_str(),
+                        ?kind,
+                        why = refused.why,
+                        "refused a message"
+                    );
+                    Err(refused)
+                }
+            }
+        })
+    }
+}
+
+impl Handle {
+    /// Every node of the cluster: what it says of itself, or why it could not be asked.
+    pub async fn members(&self) -> Vec<Member> {
+        self.0.members().await
+    }
+}
+
+impl Node {
+    async fn answer(
+        &self,
+        from: &PeerName,
+        kind: MessageKind,
+        body: &Bytes,
+    ) -> Result<Bytes, Refused> {
+        let raft = &self.lead.raft;
+        // Raft's own messages are taken from whoever has our certificate: a node that is behind
+        // does not know yet who has become a member, and must not keep it from leading.
+        if matches!(kind, MessageKind::Propose | MessageKind::ReadIndex | MessageKind::Status)
+            && !self.lead.has_member(from.as_str())
+        {
+            return Err(refused(format!("node {from} is not a member of this cluster")));
+        }
+        match kind {
+            MessageKind::Append => tell(raft.append_entries(read(body)?).await),
+            MessageKind::Vote => tell(raft.vote(read(body)?).await),
+            MessageKind::Snapshot => {
+                let chunk = unpack_chunk(body).ok_or_else(malformed)?;
+                match raft.install_snapshot(chunk).await {
+                    Err(openraft::error::RaftError::APIError(cause)) => {
+                        Ok(json(&Err::<(), ChunkError>(cause)))
+                    }
+                    Ok(answer) => Ok(json(&Ok::<_, ChunkError>(answer))),
+                    Err(openraft::error::RaftError::Fatal(cause)) => Err(ended(&cause)),
+                }
+            }
+            MessageKind::Propose => Ok(json(&self.judge_for_peer(read(body)?).await)),
+            MessageKind::ReadIndex => Ok(json(&self.lead.confirm().await.ok())),
+            MessageKind::Status => Ok(json(&self.own_status())),
+            MessageKind::Join => Err(refused("joining is not served here".to_owned())),
+        }
+    }
+
+    /// Judges a peer's change, if this node leads; it is not handed on a second time.
+    async fn judge_for_peer(&self, ask: Ask) -> Told {
+        if self.lead.leader() == Leader::Me { self.ask_here(ask).await } else { Told::NotHere }
+    }
+
+    async fn members(&self) -> Vec<Member> {
+        let metrics = self.lead.metrics();
+        let membership = metrics.membership_config.membership();
+        let mut members = Vec::new();
+        for (id, peer) in membership.nodes() {
+            let said = if *id == metrics.id {
+                Ok(self.own_status())
+            } else {
+                let asked = self.call(peer, MessageKind::Status, &(), CALL_WAIT).await;
+                asked.map_err(|cause| cause.to_string())
+            };
+            let votes = membership.voter_ids().any(|voter| voter == *id);
+            members.push(Member { peer: peer.clone(), votes, said });
+        }
+        members
+    }
+
+    fn own_status(&self) -> MemberStatus {
+        let view = self.board.view();
+        MemberStatus {
+            role: self.role(),
+            applied: view.applied,
+            revision: view.state.revision().number(),
+            live: self.snapshots.borrow().revision.number(),
+            why_not_ready: self.board.faults(),
+            why_not_writable: self.board.why_not_writable(),
+        }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        if self.transport.is_none() && self.lead.is_sole_voter() {
+            return Role::Single;
+        }
+        match self.lead.metrics().state {
+            ServerState::Leader => Role::Leader,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Learner | ServerState::Shutdown => Role::Learner,
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
+    // serde's own text could quote the message.
+    serde_json::from_slice(body).map_err(|_| malformed())
+}
+
+/// Raft's answer as a body; when Raft has ended there is none.
+fn tell<T: Serialize>(
+    answer: Result<T, openraft::error::RaftError<u64>>,
+) -> Result<Bytes, Refused> {
+    match answer {
+        Ok(answer) => Ok(json(&answer)),
+        Err(cause) => Err(ended(&cause)),
+    }
+}
+
+fn ended(cause: &dyn std::fmt::Display) -> Refused {
+    refused(format!("this node's Raft has ended: {cause}"))
+}
+
+fn malformed() -> Refused {
+    refused("the message is none of ours".to_owned())
+}
+
+fn refused(why: String) -> Refused {
+    Refused { why }
+}

@@ -1,0 +1,11 @@
+//! Generates the messages and services of `proto/`, without a `protoc` on the machine.
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
+    println!("cargo::rerun-if-changed={root}");
+    let files = protox::compile(["tollgate/cluster/v1/cluster.proto"], [root])?;
+    tonic_prost_build::configure().build_transport(false).bytes(".").compile_fds(files)?;
+    Ok(())
+}
