@@ -147,6 +147,28 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// Whether a text is one segment of an id.
+#[must_use]
+pub fn is_segment(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.chars().all(is_id_letter) && !matches!(text, "." | "..")
+}
+
+/// Whether an id may hold this letter.
+pub(crate) const fn is_id_letter(letter: char) -> bool {
+    is_name_letter(letter) || letter == '.'
+}
+
+/// Whether a text is the name of a consumer (an agent), which is its id.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && text.chars().all(is_name_letter)
+}
+
+/// Whether the name of a consumer may hold this letter.
+pub(crate) const fn is_name_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Key, Kind};

@@ -30,7 +30,7 @@ pub use credential::HostCredential;
 pub use diff::{Difference, diff};
 pub use document::check;
 pub use fault::Fault;
-pub use key::{Key, Kind};
+pub use key::{Key, Kind, is_name, is_segment};
 pub use keyring::{KEY_BYTES, Keyring, OpenError};
 pub use plugin::names as plugin_names;
 pub use reference::{Reference, VaultToken, references};

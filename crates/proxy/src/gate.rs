@@ -223,9 +223,11 @@ async fn run_core(
             let now = core.shared.clock.uptime();
             core.pool.prune(now);
             // The counts are everybody's: one core is enough, and it lets requests in between.
-            for part in 0..if is_first { Embedded::PARTS } else { 0 } {
-                core.shared.ledger.sweep_part(part, now);
-                tokio::task::yield_now().await;
+            if is_first {
+                for part in 0..Embedded::PARTS {
+                    core.shared.ledger.sweep_part(part, now);
+                    tokio::task::yield_now().await;
+                }
             }
         }
     };

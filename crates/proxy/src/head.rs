@@ -35,9 +35,10 @@ pub(crate) fn read(parts: Parts) -> Result<Head, Refusal> {
         return Err(Refusal::new(Code::MethodRefused, format!("{method} is not carried")));
     }
     framing(&headers)?;
-    // Any other change of protocol that is offered may be passed over (RFC 9110 §7.8).
-    let upgrades = version < Version::HTTP_2 && asks_for_websocket(&method, &headers);
-    let upgrade = upgrades.then(|| extensions.remove::<Arc<Line>>()).flatten();
+    // A connection comes along only where `upgrade` is asked for over HTTP/1. Any other change of
+    // protocol that is offered may be passed over (RFC 9110 §7.8).
+    let line = extensions.remove::<Arc<Line>>();
+    let upgrade = line.filter(|_| asks_for_websocket(&method, &headers));
     let host_header = host(uri.authority(), version, &headers)?;
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return Err(Refusal::new(Code::TargetInvalid, "the target's scheme is not HTTP's"));

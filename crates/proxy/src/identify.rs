@@ -51,16 +51,11 @@ pub(crate) fn identify(
     head: &Head,
     route: Arc<Route>,
 ) -> Result<Identified, Refusal> {
-    let proven = match prove(trip, head, &route.plugins) {
-        Ok(Some(proven)) => proven,
-        Ok(None) => {
-            trip.prepare_record(&route.plugins, head);
-            return Ok(Identified { route, plugins: None, custom_id: None, is_proven: false });
-        }
-        Err(refusal) => {
-            trip.prepare_record(&route.plugins, head);
-            return Err(refusal);
-        }
+    let found = prove(trip, head, &route.plugins);
+    let Ok(Some(proven)) = found else {
+        trip.prepare_record(&route.plugins, head);
+        let nobody = Identified { route, plugins: None, custom_id: None, is_proven: false };
+        return found.map(|_| nobody);
     };
     let named = head.headers.get(RUN_HEADER).and_then(|value| value.to_str().ok());
     let Proven { agent, credential, run, is_anonymous, until: _ } = proven;

@@ -18,8 +18,7 @@ pub(crate) fn kind(text: &str) -> Result<Kind, String> {
 
 /// Reads the name of an agent, as the document takes it.
 pub(crate) fn agent(text: &str) -> Result<String, String> {
-    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-    if (1..=256).contains(&text.len()) && text.chars().all(is_letter) {
+    if config::is_name(text) {
         return Ok(text.to_owned());
     }
     Err(format!("`{text}` is not 1 to 256 letters, digits, `-` and `_`"))
@@ -62,10 +61,7 @@ pub(crate) fn word(kind: Kind) -> &'static str {
 }
 
 fn segment(text: &str) -> Result<(), String> {
-    let is_letter =
-        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
-    if (1..=64).contains(&text.len()) && text.chars().all(is_letter) && !matches!(text, "." | "..")
-    {
+    if config::is_segment(text) {
         return Ok(());
     }
     Err(format!("`{text}` is not 1 to 64 letters, digits, `-`, `_` and `.`"))

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::fault::Fault;
+use crate::key::{is_name, is_segment};
 use crate::pointer;
 use crate::reader::{Object, Reader, id, integer, matching, named, text};
 
@@ -102,19 +103,7 @@ fn own_id<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<String> {
     }
 }
 
-/// Whether a text is one segment of an id.
-fn is_segment(text: &str) -> bool {
-    let is_letter =
-        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
-    (1..=64).contains(&text.len()) && text.chars().all(is_letter) && !matches!(text, "." | "..")
-}
-
 const ID_HOLDS: &str = "may hold only 1 to 64 letters, digits, `-`, `_` and `.`";
-
-fn is_name(text: &str) -> bool {
-    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-    (1..=256).contains(&text.len()) && text.chars().all(is_letter)
-}
 
 /// The pointer and the text of a member that names another resource, if it is there.
 pub(crate) fn link(value: &Value, name: &str) -> Option<(String, String)> {

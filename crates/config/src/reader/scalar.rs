@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Reader, choices, repeated, unknown};
+use crate::key::{is_id_letter, is_name_letter};
 
 /// Anything; for what is read elsewhere.
 pub(crate) fn any<'v>(_: &mut Reader<'v>, value: &'v Value) -> Option<&'v Value> {
@@ -117,17 +118,14 @@ pub(crate) fn id<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<String
         let number: i64 = integer(1, i64::MAX)(reader, value)?;
         return Some(number.to_string());
     }
-    matching((1, 64), is_id, "letters, digits, `-`, `_` and `.`")(reader, value).map(str::to_owned)
-}
-
-const fn is_id(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.')
+    matching((1, 64), is_id_letter, "letters, digits, `-`, `_` and `.`")(reader, value)
+        .map(str::to_owned)
 }
 
 /// The name of an agent: 1 to 256 letters, digits, `-` and `_`.
 pub(crate) fn named<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<String> {
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-    matching((1, 256), allowed, "letters, digits, `-` and `_`")(reader, value).map(str::to_owned)
+    let what = "letters, digits, `-` and `_`";
+    matching((1, 256), is_name_letter, what)(reader, value).map(str::to_owned)
 }
 
 /// One of a closed set of names. A name with a reason is known and refused.
