@@ -7,7 +7,7 @@ use config::{Fault, Key, State};
 use model::Revision;
 use tokio::sync::watch;
 
-use crate::fact::Facts;
+use crate::fact::{Fact, FactKind, Facts};
 use crate::machine::Machine;
 
 /// The newest state, and what is wrong with the node.
@@ -49,6 +49,11 @@ impl Board {
 
     pub(crate) fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// One fact.
+    pub(crate) fn fact(&self, kind: FactKind, id: &str) -> Option<Fact> {
+        self.view.borrow().facts.get(kind, id).cloned()
     }
 
     /// The newest view, and each one after it.

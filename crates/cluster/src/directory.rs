@@ -54,6 +54,16 @@ impl Directory {
         }
     }
 
+    /// Keeps the key of a cluster that the node joins; says whether there was no other.
+    pub(crate) fn take_key(&self, key: &ClusterKey) -> Result<bool, Error> {
+        let path = self.key();
+        if path.exists() {
+            return Ok(read_key(&path)?.expose() == key.expose());
+        }
+        self.write_key(&path, key.expose())?;
+        Ok(true)
+    }
+
     /// Where the store lies.
     pub(crate) fn store(&self) -> PathBuf {
         self.path.join("document.redb")
@@ -61,7 +71,7 @@ impl Directory {
 
     /// Where the cluster's key lies.
     pub(crate) fn key(&self) -> PathBuf {
-        self.path.join("cluster.key")
+        self.path.join(KEY)
     }
 
     /// Reads the cluster's key; makes it when neither it nor a store is there.
@@ -114,6 +124,11 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The key that lies in a data directory already.
+pub(crate) fn kept_key(dir: &Path) -> Result<ClusterKey, Error> {
+    read_key(&dir.join(KEY))
+}
+
 fn read_key(path: &Path) -> Result<ClusterKey, Error> {
     let io = |cause| Error::Io { verb: "read key", path: path.to_path_buf(), cause };
     let file = File::open(path).map_err(io)?;
@@ -129,6 +144,8 @@ fn read_key(path: &Path) -> Result<ClusterKey, Error> {
         .map_err(|_| Error::KeyMalformed { path: path.to_path_buf() })?;
     Ok(Secret::new(key))
 }
+
+const KEY: &str = "cluster.key";
 
 const KEY_BYTES: usize = 32;
 

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use model::Timestamp;
 
 pub use command::{FactChange, FactCommand, FactExpect, FactRejected};
+pub(crate) use value::micros;
 pub use value::{
-    Approval, ApprovalState, AuditAnchor, Fact, FactKey, FactKind, JoinToken, LedgerCheckpoint,
-    LedgerEpoch, Suspension,
+    Approval, ApprovalState, AuditAnchor, Departure, Fact, FactKey, FactKind, JoinToken,
+    LedgerCheckpoint, LedgerEpoch, Suspension,
 };
 
 /// Every fact. Cheap to clone.

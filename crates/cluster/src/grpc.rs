@@ -18,6 +18,7 @@ mod kind;
 mod line;
 mod listener;
 mod session;
+mod station;
 mod transport;
 
 use crate::{ClusterId, PeerName};
@@ -25,7 +26,11 @@ use crate::{ClusterId, PeerName};
 pub use door::{Admission, Admitted, Door, Newcomer};
 pub use join::{Application, Grant, JoinError, join};
 pub use listener::Listener;
+pub use station::{Station, StationError, open_member};
 pub use transport::GrpcTransport;
+
+pub(crate) use door::is_address;
+pub(crate) use kind::is_raft;
 
 pub use crate::transport::MESSAGE_BYTES_MAX;
 

@@ -1,10 +1,10 @@
 //! The handle through which the rest of the program reads and changes the cluster's document.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use config::{Applied, Command, Keyring, State};
-use model::{Entropy, NodeName};
+use model::{Clock, Entropy, NodeName};
 use rules::Snapshot;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -16,6 +16,7 @@ use crate::fact::{FactCommand, Facts};
 use crate::lead::{Lead, Leader};
 use crate::publisher::compile;
 use crate::secret::Secrets;
+use crate::token::Mint;
 use crate::transport::Transport;
 use crate::{ClusterId, FactError, ProposeError, ReadError, Status};
 
@@ -37,6 +38,11 @@ pub(crate) struct Node {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) dry_runs: Arc<Semaphore>,
+    /// Held by whoever changes the members; it must hold it to the end.
+    pub(crate) members_turn: tokio::sync::Mutex<()>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Makes join tokens; set where the node has peers.
+    pub(crate) mint: OnceLock<Mint>,
 }
 
 impl Handle {
@@ -120,7 +126,7 @@ impl Handle {
             role: node.role(),
             revision: node.board.state().revision(),
             live: live.revision,
-            why_not_ready: node.board.faults(),
+            why_not_ready: node.why_not_ready(),
             why_not_writable: node.board.why_not_writable().or(ended).or(leaderless),
             unresolved: live.unresolved.clone(),
         }
@@ -134,6 +140,21 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Node {
+    /// Why traffic should go elsewhere.
+    pub(crate) fn why_not_ready(&self) -> Vec<String> {
+        let mut reasons = self.board.faults();
+        if self.transport.is_none() {
+            return reasons;
+        }
+        let view = self.board.view();
+        if self.has_departed(self.name.as_str()) {
+            reasons.push("this node has left the cluster".to_owned());
+        } else if !self.lead.belongs(view.applied) {
+            reasons.push("the cluster has not told this node its document yet".to_owned());
+        }
+        reasons
+    }
+
     fn judge_only(&self, mut command: Command) -> Result<Applied, ProposeError> {
         let mut state = State::clone(&self.board.state());
         seal(&state, &mut command, &self.keyring, &*self.entropy)?;

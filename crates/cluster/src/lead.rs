@@ -53,6 +53,13 @@ impl Lead {
         }
     }
 
+    /// Who leads, as others may call it.
+    pub(crate) fn leader_peer(&self) -> Option<Peer> {
+        let metrics = self.metrics.borrow();
+        let leader = metrics.current_leader?;
+        metrics.membership_config.membership().get_node(&leader).cloned()
+    }
+
     /// The term in which this node leads, if it does.
     pub(crate) fn term(&self) -> Option<u64> {
         let metrics = self.metrics.borrow();
@@ -64,6 +71,29 @@ impl Lead {
     pub(crate) fn has_member(&self, name: &str) -> bool {
         let metrics = self.metrics.borrow();
         metrics.membership_config.membership().nodes().any(|(_, peer)| peer.name == name)
+    }
+
+    /// This node's number.
+    pub(crate) const fn me(&self) -> u64 {
+        self.me
+    }
+
+    /// Whether a member is known to have an entry; only who leads can know.
+    pub(crate) fn has_reached(&self, id: u64, index: u64) -> bool {
+        let metrics = self.metrics.borrow();
+        if id == self.me {
+            return metrics.last_log_index >= Some(index);
+        }
+        let matched = metrics.replication.as_ref().and_then(|all| all.get(&id).copied());
+        matched.flatten().is_some_and(|at| at.index >= index)
+    }
+
+    /// Whether this node belongs to the cluster, as far as what it has applied says.
+    pub(crate) fn belongs(&self, applied: u64) -> bool {
+        let metrics = self.metrics.borrow();
+        let membership = &metrics.membership_config;
+        membership.membership().get_node(&self.me).is_some()
+            && membership.log_id().as_ref().is_none_or(|at| at.index <= applied)
     }
 
     /// Whether this node is the only voter, so that nobody else has a say.

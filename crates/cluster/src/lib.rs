@@ -24,6 +24,7 @@ mod error;
 mod fact;
 pub mod grpc;
 mod handle;
+mod home;
 mod image;
 mod lead;
 mod log;
@@ -49,11 +50,12 @@ mod vault;
 
 pub use error::{Error, FactError, Kept, ProposeError, ReadError};
 pub use fact::{
-    Approval, ApprovalState, AuditAnchor, Fact, FactChange, FactCommand, FactExpect, FactKey,
-    FactKind, FactRejected, Facts, JoinToken, LedgerCheckpoint, LedgerEpoch, Suspension,
+    Approval, ApprovalState, AuditAnchor, Departure, Fact, FactChange, FactCommand, FactExpect,
+    FactKey, FactKind, FactRejected, Facts, JoinToken, LedgerCheckpoint, LedgerEpoch, Suspension,
 };
 pub use handle::Handle;
-pub use membership::MembershipError;
+pub use home::{Home, HomeError, Sign};
+pub use membership::{Invitation, MembershipError, Place};
 pub use secret::Environment;
 pub use status::{ClusterId, Member, MemberStatus, Role, Status};
 pub use task::{Joined, LogBounds, Network, Options, Task, open, open_in_cluster};

@@ -1,11 +1,16 @@
 //! What a node answers to its peers.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 
 use crate::ask::{Ask, Told};
 use crate::asking::CALL_WAIT;
+use crate::grpc::is_raft;
 use crate::handle::Node;
 use crate::lead::Leader;
 use crate::network::{MESSAGE_VERSION, json, unpack_chunk};
@@ -61,9 +66,7 @@ impl Node {
         let raft = &self.lead.raft;
         // Raft's own messages are taken from whoever has our certificate: a node that is behind
         // does not know yet who has become a member, and must not keep it from leading.
-        if matches!(kind, MessageKind::Propose | MessageKind::ReadIndex | MessageKind::Status)
-            && !self.lead.has_member(from.as_str())
-        {
+        if !is_raft(kind) && !self.lead.has_member(from.as_str()) {
             return Err(refused(format!("node {from} is not a member of this cluster")));
         }
         match kind {
@@ -82,7 +85,7 @@ impl Node {
             MessageKind::Propose => Ok(json(&self.judge_for_peer(read(body)?).await)),
             MessageKind::ReadIndex => Ok(json(&self.lead.confirm().await.ok())),
             MessageKind::Status => Ok(json(&self.own_status())),
-            MessageKind::Join => Err(refused("joining is not served here".to_owned())),
+            MessageKind::Members => Ok(json(&self.change_members_for(from, &read(body)?).await)),
         }
     }
 
@@ -91,20 +94,24 @@ impl Node {
         if self.lead.leader() == Leader::Me { self.ask_here(ask).await } else { Told::NotHere }
     }
 
-    async fn members(&self) -> Vec<Member> {
+    async fn members(self: &Arc<Self>) -> Vec<Member> {
         let metrics = self.lead.metrics();
         let membership = metrics.membership_config.membership();
-        let mut members = Vec::new();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let mut asking = JoinSet::new();
         for (id, peer) in membership.nodes() {
-            let said = if *id == metrics.id {
-                Ok(self.own_status())
-            } else {
-                let asked = self.call(peer, MessageKind::Status, &(), CALL_WAIT).await;
-                asked.map_err(|cause| cause.to_string())
-            };
-            let votes = membership.voter_ids().any(|voter| voter == *id);
-            members.push(Member { peer: peer.clone(), votes, said });
+            let (node, peer) = (Arc::clone(self), peer.clone());
+            let (votes, is_me) = (voters.contains(id), *id == metrics.id);
+            asking.spawn(async move {
+                if is_me {
+                    return Member { peer, votes, said: Ok(node.own_status()) };
+                }
+                let asked = node.call(&peer, MessageKind::Status, &(), CALL_WAIT).await;
+                Member { peer, votes, said: asked.map_err(|cause| cause.to_string()) }
+            });
         }
+        let mut members = asking.join_all().await;
+        members.sort_by(|a, b| (&a.peer.name, a.peer.id).cmp(&(&b.peer.name, b.peer.id)));
         members
     }
 
@@ -115,8 +122,10 @@ impl Node {
             applied: view.applied,
             revision: view.state.revision().number(),
             live: self.snapshots.borrow().revision.number(),
-            why_not_ready: self.board.faults(),
+            why_not_ready: self.why_not_ready(),
             why_not_writable: self.board.why_not_writable(),
+            leader: self.lead.leader_peer(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 

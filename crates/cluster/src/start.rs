@@ -1,6 +1,6 @@
 //! Starts a node: opens the store, takes up the log, compiles what it made.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use config::{Compiler, Keyring};
@@ -78,6 +78,9 @@ async fn run(
         entropy: Arc::clone(&options.entropy),
         secrets: Arc::clone(&secrets),
         dry_runs: Arc::new(Semaphore::new(DRY_RUNS_MAX)),
+        members_turn: tokio::sync::Mutex::default(),
+        clock: Arc::clone(&options.clock),
+        mint: OnceLock::new(),
     };
     let bench = prepare_bench(options, machine, &board, (keyring, secrets, publish)).await?;
     let views = board.views();

@@ -100,4 +100,8 @@ pub struct MemberStatus {
     pub live: u64,
     pub why_not_ready: Vec<String>,
     pub why_not_writable: Option<String>,
+    /// Whom it believes to lead.
+    pub leader: Option<Peer>,
+    /// The version of the program that it runs.
+    pub release: String,
 }

@@ -42,8 +42,8 @@ pub enum MessageKind {
     /// Up to which entry a reader must have applied.
     ReadIndex,
     Status,
-    /// A new node shows its token.
-    Join,
+    /// A change of who belongs to the cluster, for the leader to make.
+    Members,
 }
 
 /// The name of a peer, as its certificate proves it.

@@ -28,6 +28,7 @@ pub(crate) type Vote = openraft::Vote<u64>;
 pub(crate) type LogState = openraft::storage::LogState<Types>;
 pub(crate) type LogFlushed = openraft::storage::LogFlushed<Types>;
 pub(crate) type Membership = openraft::Membership<u64, Peer>;
+pub(crate) type ChangeMembers = openraft::ChangeMembers<u64, Peer>;
 pub(crate) type StoredMembership = openraft::StoredMembership<u64, Peer>;
 pub(crate) type Snapshot = openraft::Snapshot<Types>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<u64, Peer>;

@@ -310,7 +310,7 @@ async fn a_message_that_is_newer_or_none_of_ours_is_refused() {
         MessageKind::Vote,
         MessageKind::Snapshot,
         MessageKind::Propose,
-        MessageKind::Join,
+        MessageKind::Members,
     ];
     for kind in kinds {
         for (version, body) in [(2, "{}"), (1, "planted"), (1, "")] {

@@ -8,7 +8,13 @@ use super::{
 };
 
 fn token(expires: u64) -> Fact {
-    Fact::JoinToken(JoinToken { node: "two".to_owned(), expires: Timestamp::from_secs(expires) })
+    Fact::JoinToken(JoinToken {
+        node: "two".to_owned(),
+        id: 2,
+        key: String::new(),
+        replaces: false,
+        expires: Timestamp::from_secs(expires),
+    })
 }
 
 fn set(id: &str, fact: Fact, expect: FactExpect) -> FactChange {

@@ -23,6 +23,8 @@ pub enum FactKind {
     AuditAnchor,
     /// A join token that was used, so that nobody uses it again.
     JoinToken,
+    /// A node that has left; the id is its name.
+    Departure,
 }
 
 /// The name of one fact.
@@ -42,6 +44,7 @@ pub enum Fact {
     LedgerCheckpoint(LedgerCheckpoint),
     AuditAnchor(AuditAnchor),
     JoinToken(JoinToken),
+    Departure(Departure),
 }
 
 /// Somebody may do nothing until it is over.
@@ -123,9 +126,23 @@ pub struct AuditAnchor {
 pub struct JoinToken {
     /// The name of the node that joined by it.
     pub node: String,
+    /// The number it was given.
+    pub id: u64,
+    /// The digest of its key, in hexadecimal: the same node may ask again.
+    pub key: String,
+    /// Whether it takes the place of the member that has its name, once it has caught up.
+    pub replaces: bool,
     /// After it the token would not be taken anyway.
     #[serde(with = "micros")]
     pub expires: Timestamp,
+}
+
+/// A node that has left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// After it the certificate that the cluster gave it is worth nothing anyway.
+    #[serde(with = "micros")]
+    pub forget: Timestamp,
 }
 
 impl FactKey {
@@ -156,13 +173,14 @@ impl std::fmt::Display for FactKey {
 
 impl FactKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Suspension,
         Self::Approval,
         Self::LedgerEpoch,
         Self::LedgerCheckpoint,
         Self::AuditAnchor,
         Self::JoinToken,
+        Self::Departure,
     ];
 
     /// The name of the collection.
@@ -175,6 +193,7 @@ impl FactKind {
             Self::LedgerCheckpoint => "ledger_checkpoints",
             Self::AuditAnchor => "audit_anchors",
             Self::JoinToken => "join_tokens",
+            Self::Departure => "departures",
         }
     }
 
@@ -186,7 +205,7 @@ impl FactKind {
             Self::Suspension | Self::Approval => 10_000,
             Self::LedgerEpoch => 16,
             Self::LedgerCheckpoint | Self::JoinToken => 1_024,
-            Self::AuditAnchor => 4_096,
+            Self::AuditAnchor | Self::Departure => 4_096,
         }
     }
 }
@@ -202,6 +221,7 @@ impl Fact {
             Self::LedgerCheckpoint(_) => FactKind::LedgerCheckpoint,
             Self::AuditAnchor(_) => FactKind::AuditAnchor,
             Self::JoinToken(_) => FactKind::JoinToken,
+            Self::Departure(_) => FactKind::Departure,
         }
     }
 
@@ -212,6 +232,7 @@ impl Fact {
             Self::Suspension(suspension) => suspension.until,
             Self::Approval(approval) => Some(approval.expires),
             Self::JoinToken(token) => Some(token.expires),
+            Self::Departure(departure) => Some(departure.forget),
             Self::LedgerEpoch(_) | Self::LedgerCheckpoint(_) | Self::AuditAnchor(_) => None,
         }
     }
@@ -233,20 +254,15 @@ const ID_BYTES_MAX: usize = 512;
 const FACT_BYTES_MAX: usize = 16 << 10;
 
 /// A timestamp as microseconds since the Unix epoch.
-pub(super) mod micros {
+pub(crate) mod micros {
     use model::Timestamp;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        at: &Timestamp,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_u64(at.as_micros())
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Timestamp, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
         u64::deserialize(from).map(Timestamp::from_micros)
     }
 }

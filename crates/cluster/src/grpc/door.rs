@@ -160,7 +160,8 @@ fn bytes(certificate: &CertificateDer<'static>) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(certificate)
 }
 
-fn is_address(text: &str) -> bool {
+/// Whether a text is `host:port`.
+pub(crate) fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let is_host = rustls_pki_types::ServerName::try_from(bare).is_ok();

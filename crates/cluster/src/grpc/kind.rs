@@ -14,7 +14,7 @@ pub(super) const fn to_wire(kind: MessageKind) -> Kind {
         MessageKind::Propose => Kind::Propose,
         MessageKind::ReadIndex => Kind::ReadIndex,
         MessageKind::Status => Kind::Status,
-        MessageKind::Join => Kind::Join,
+        MessageKind::Members => Kind::Members,
     }
 }
 
@@ -28,18 +28,19 @@ pub(super) fn from_wire(kind: i32, version: u32, body: Bytes) -> Option<Message>
         Kind::Propose => MessageKind::Propose,
         Kind::ReadIndex => MessageKind::ReadIndex,
         Kind::Status => MessageKind::Status,
-        Kind::Join => MessageKind::Join,
+        Kind::Members => MessageKind::Members,
     };
     Some(Message { kind, version, body })
 }
 
 /// Whether a node that is behind has to hear this even from a member that it does not know yet.
-pub(super) const fn is_raft(kind: MessageKind) -> bool {
+pub(crate) const fn is_raft(kind: MessageKind) -> bool {
     match kind {
         MessageKind::Append | MessageKind::Vote | MessageKind::Snapshot => true,
-        MessageKind::Propose | MessageKind::ReadIndex | MessageKind::Status | MessageKind::Join => {
-            false
-        }
+        MessageKind::Propose
+        | MessageKind::ReadIndex
+        | MessageKind::Status
+        | MessageKind::Members => false,
     }
 }
 

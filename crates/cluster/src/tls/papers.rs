@@ -20,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::{NodeName, Secret, Timestamp};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{NodeTls, Passport, TlsError};
 use crate::ca::{Authority, CertificateError, NodeKey, is_due};
@@ -89,6 +89,19 @@ impl Papers {
     pub fn keep(&self, passport: &Passport) -> Result<(), PapersError> {
         self.write(AUTHORITY, &pems(&passport.authorities))?;
         self.write(NODE, &pems(&passport.chain))
+    }
+
+    /// Keeps a passport that operators have made, its key too.
+    ///
+    /// # Errors
+    /// When the key is not in PKCS #8, or a file cannot be written.
+    pub fn bring(&self, passport: &Passport) -> Result<(), PapersError> {
+        let PrivateKeyDer::Pkcs8(key) = &passport.key else {
+            return Err(PapersError::Malformed { path: self.path(NODE_KEY), what: PKCS8 });
+        };
+        let key = Secret::new(key.secret_pkcs8_der().to_vec());
+        self.write(NODE_KEY, &pem(PRIVATE_KEY, key.expose()))?;
+        self.keep(passport)
     }
 
     /// Keeps the key of the cluster's own authority.
@@ -236,6 +249,8 @@ const AUTHORITY_KEY: &str = "authority.key";
 
 const PRIVATE_KEY: &str = "PRIVATE KEY";
 const CERTIFICATES: &str = "certificates";
+/// `openssl pkcs8 -topk8 -nocrypt` turns other forms into it.
+const PKCS8: &str = "a private key in PKCS #8";
 const KEY: &str = "a private key";
 
 #[cfg(test)]

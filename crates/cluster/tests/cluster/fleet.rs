@@ -46,7 +46,7 @@ impl Fleet {
         let joined = Joined { cluster: self.handle(leader).status().cluster, node: id };
         let life = open(dir.path(), &self.net, id, Some(joined)).await.unwrap();
         self.nodes.insert(id, Node { dir, life: Some(life) });
-        self.handle(leader).admit(peer(id)).await.unwrap();
+        self.handle(leader).admit_peer(peer(id)).await.unwrap();
     }
 
     /// What comes of a dead node that takes itself for a member of another cluster.

@@ -20,7 +20,7 @@ async fn a_message_and_its_answer_cross() {
         MessageKind::Propose,
         MessageKind::ReadIndex,
         MessageKind::Status,
-        MessageKind::Join,
+        MessageKind::Members,
     ] {
         let answer = a.call(&b.peer, message(kind, "text"), SOON).await.expect("an answer");
         assert_eq!(answer, crate::Message { version: 4, ..message(kind, "text") });

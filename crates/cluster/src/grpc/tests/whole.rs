@@ -1,65 +1,30 @@
-//! Whole nodes over real sockets: one founds a cluster, two join it by tokens, all agree.
+//! Whole nodes over real sockets: one founds a cluster, others join it by tokens, all agree; nodes
+//! move, are replaced and leave.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Change, Command, Expect, Key, Kind, Stamp};
-use model::{Clock as _, NodeName, Secret, SystemClock, SystemEntropy};
+use model::{Clock as _, NodeName, SystemClock, SystemEntropy};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::super::{
-    Admission, Admitted, Application, Door, GrpcTransport, Listener, Local, Newcomer, join,
-};
-use super::bench::{Names, SOON, wait_for};
-use crate::ca::Authority;
-use crate::tls::{NodeTls, Papers, Passport};
-use crate::token::{JoinToken, Mint};
+use super::super::{Station, open_member};
+use super::bench::{SOON, wait_for};
+use crate::token::JoinToken;
 use crate::{
-    BoxFuture, Fact, FactChange, FactCommand, FactError, FactExpect, FactKind, Handle, Joined,
-    Network, Options, Peer, Refused, Task, open_in_cluster,
+    Error, FactKind, Handle, Home, HomeError, Member, MembershipError, Options, Place, Role, Sign,
 };
-
-/// Spends tokens in the cluster's facts and makes learners, on the node that leads.
-struct Leader(Handle);
-
-impl Admission for Leader {
-    fn admit<'a>(&'a self, newcomer: Newcomer) -> BoxFuture<'a, Result<Admitted, Refused>> {
-        Box::pin(async move {
-            let refused = |why: &str| Refused { why: why.to_owned() };
-            let Newcomer { token, terms, name, address, .. } = newcomer;
-            let fact = crate::JoinToken { node: name.to_string(), expires: terms.expires };
-            let (fact, expect) = (Fact::JoinToken(fact), FactExpect::Absent);
-            let spend = FactChange::Set { id: token.to_string(), fact, expect };
-            let command = FactCommand { at: SystemClock::start().now(), changes: vec![spend] };
-            let spent = self.0.propose_facts(command).await;
-            spent.map_err(|cause| match cause {
-                FactError::Rejected(_) => refused("the join token was used already"),
-                FactError::Unavailable { why, .. } => refused(&why),
-            })?;
-            let raft = &self.0.0.lead.raft;
-            let known = || self.0.0.lead.metrics().membership_config.membership().clone();
-            let id = known().nodes().map(|(id, _)| *id).max().unwrap_or_default() + 1;
-            let peer = Peer { id, name: name.to_string(), address };
-            let added = raft.add_learner(id, peer, false).await;
-            added.map_err(|cause| refused(&cause.to_string()))?;
-            let members = known().nodes().map(|(_, peer)| peer.clone()).collect();
-            Ok(Admitted { id, members })
-        })
-    }
-}
 
 /// A node with its listener; all of it ends when this is dropped.
 struct Whole {
     handle: Handle,
-    peer: Peer,
-    dir: tempfile::TempDir,
-    _stop: DropGuard,
-    _tasks: JoinSet<()>,
-    _task: Task,
+    station: Station,
+    address: String,
+    dir: TempDir,
 }
 
 fn options(dir: &Path, name: &str) -> Options {
@@ -70,7 +35,7 @@ fn options(dir: &Path, name: &str) -> Options {
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
     Options {
-        dir: dir.join("data"),
+        dir: dir.to_owned(),
         node: NodeName::new(name),
         clock: Arc::new(SystemClock::start()),
         entropy: Arc::new(SystemEntropy),
@@ -80,91 +45,48 @@ fn options(dir: &Path, name: &str) -> Options {
     }
 }
 
-async fn start(
-    name: &str,
-    dir: tempfile::TempDir,
-    socket: TcpListener,
-    passport: &Passport,
-    joined: Option<Joined>,
-) -> Whole {
-    let tls = Arc::new(NodeTls::new(passport).expect("a good passport"));
-    let transport = Arc::new(GrpcTransport::new(Arc::clone(&tls)));
+async fn socket() -> (TcpListener, String) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = socket.local_addr().expect("an address").to_string();
-    let (calls, reached) = (Arc::<GrpcTransport>::clone(&transport), address.clone());
-    let log = crate::LogBounds::default();
-    let network = Network { transport: calls, address: reached, joined, log };
-    let opened = open_in_cluster(options(dir.path(), name), network).await;
-    let (handle, task) = opened.expect("a node");
-    let (cluster, id) = (handle.status().cluster, handle.0.lead.metrics().id);
-    let local = Local { cluster, id, name: NodeName::new(name) };
-    transport.introduce(local.clone());
-    let key = std::fs::read_to_string(dir.path().join("data/cluster.key")).expect("a key");
-    let mut cluster_key = [0; 32];
-    hex::decode_to_slice(key.trim(), &mut cluster_key).expect("a key");
-    let papers = Papers::open(&dir.path().join("tls")).expect("papers");
-    let authority = papers.authority().expect("whole").expect("there");
-    let door = Door {
-        mint: Mint::new(cluster, authority.fingerprint(), &Secret::new(cluster_key)),
-        authority: Some(authority),
-        cluster_key: Secret::new(cluster_key),
-        admission: Arc::new(Leader(handle.clone())),
-        clock: Arc::new(SystemClock::start()),
-    };
-    let (service, stop) = (Arc::new(handle.clone()), CancellationToken::new());
-    let listener = Listener::new(local, tls, service, Arc::<Names>::default());
-    let mut tasks = JoinSet::new();
-    tasks.spawn(listener.with_door(Arc::new(door)).serve(socket, stop.clone()));
-    let peer = Peer { id, name: name.to_owned(), address };
-    Whole { handle, peer, dir, _stop: stop.drop_guard(), _tasks: tasks, _task: task }
+    (socket, address)
+}
+
+fn sign(name: &str, address: &str) -> Sign {
+    Sign { name: NodeName::new(name), address: address.to_owned(), brought: None }
+}
+
+/// Starts the member that a directory holds.
+async fn start(dir: TempDir, (socket, address): (TcpListener, String)) -> Whole {
+    let home = Home::read(dir.path()).expect("readable").expect("a member's");
+    let options = options(dir.path(), home.name.as_str());
+    let opened = open_member(options, &home, &address, socket).await;
+    let (handle, station) = opened.expect("a member");
+    Whole { handle, station, address, dir }
 }
 
 async fn founder(name: &str) -> Whole {
     let dir = tempfile::tempdir().expect("a directory");
-    let papers = Papers::open(&dir.path().join("tls")).expect("papers");
+    let (socket, address) = socket().await;
     let now = SystemClock::start().now();
-    let authority = Authority::make(now).expect("an authority");
-    let key = papers.node_key().expect("a key");
-    let passport = Passport::certified(&authority, &key, &NodeName::new(name), now);
-    let passport = passport.expect("a passport");
-    papers.keep_authority(&authority.key()).expect("kept");
-    papers.keep(&passport).expect("kept");
-    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    start(name, dir, socket, &passport, None).await
+    Home::found(dir.path(), &sign(name, &address), now).expect("founded");
+    start(dir, (socket, address)).await
 }
 
-/// A token as an operator of that node would make it.
-fn token(member: &Whole) -> JoinToken {
-    let text = std::fs::read_to_string(member.dir.path().join("data/cluster.key")).expect("a key");
-    let mut key = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut key).expect("a key");
-    let papers = Papers::open(&member.dir.path().join("tls")).expect("papers");
-    let authority = papers.authority().expect("whole").expect("there").fingerprint();
-    let mint = Mint::new(member.handle.status().cluster, authority, &Secret::new(key));
-    let now = SystemClock::start().now();
-    mint.issue(None, Duration::from_secs(60), now, &SystemEntropy).expect("a token")
+/// A token as operators carry it.
+fn token(member: &Whole, place: Place) -> JoinToken {
+    let invited = member.handle.invite(place, Duration::from_secs(60)).expect("a token");
+    JoinToken::parse(invited.token.expose()).expect("a token")
+}
+
+async fn join(name: &str, member: &Whole, token: &JoinToken) -> Result<Whole, HomeError> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (socket, address) = socket().await;
+    Home::join(dir.path(), &sign(name, &address), &member.address, token).await?;
+    Ok(start(dir, (socket, address)).await)
 }
 
 async fn joiner(name: &str, member: &Whole) -> Whole {
-    let dir = tempfile::tempdir().expect("a directory");
-    let papers = Papers::open(&dir.path().join("tls")).expect("papers");
-    let key = papers.node_key().expect("a key");
-    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = socket.local_addr().expect("an address").to_string();
-    let (token, node) = (token(member), NodeName::new(name));
-    let application =
-        Application { token: &token, name: &node, address: &address, key: Some(&key) };
-    let grant = join(&member.peer.address, application, SOON).await.expect("a grant");
-    let passport = grant.passport.expect("a passport");
-    papers.keep_authority(&grant.authority_key.expect("a key")).expect("kept");
-    papers.keep(&passport).expect("kept");
-    let data = dir.path().join("data");
-    std::fs::create_dir(&data).expect("made");
-    let key = hex::encode(grant.cluster_key.expose());
-    std::fs::write(data.join("cluster.key"), key).expect("written");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(data.join("cluster.key"), mode).expect("set");
-    let joined = Joined { cluster: token.terms.cluster, node: grant.id };
-    start(name, dir, socket, &passport, Some(joined)).await
+    join(name, member, &token(member, Place::Any)).await.expect("let in")
 }
 
 fn put(id: &str) -> Command {
@@ -174,14 +96,39 @@ fn put(id: &str) -> Command {
     Command { at: SystemClock::start().now(), base: None, force: false, changes: vec![change] }
 }
 
+fn names(names: &[&str]) -> BTreeSet<NodeName> {
+    names.iter().map(|name| NodeName::new(name)).collect()
+}
+
+/// Waits until the members are what a test wants them to be.
+async fn members(node: &Whole, wanted: impl Fn(&[Member]) -> bool) -> Vec<Member> {
+    let mut found = Vec::new();
+    let looking = async {
+        loop {
+            found = node.handle.members().await;
+            if wanted(&found) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let looked = tokio::time::timeout(2 * SOON, looking).await;
+    assert!(looked.is_ok(), "{found:#?}");
+    found
+}
+
 /// Three voters; the first leads.
 async fn three() -> [Whole; 3] {
     let a = founder("a").await;
     a.handle.propose(put("first")).await.expect("made");
     let (b, c) = (joiner("b", &a).await, joiner("c", &a).await);
-    let ids = [&a, &b, &c].map(|node| node.peer.id);
-    a.handle.0.lead.raft.change_membership(ids, false).await.expect("three voters");
+    c.handle.vote(names(&["b", "c"]), names(&[])).await.expect("three voters");
     [a, b, c]
+}
+
+async fn stop(node: Whole) -> TempDir {
+    node.station.stop().await;
+    node.dir
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,8 +138,9 @@ async fn nodes_that_joined_by_token_agree_over_real_sockets() {
     for node in [&a, &b, &c] {
         let revision = || node.handle.status().live;
         wait_for(|| revision() >= applied.revision, || format!("{:?}", revision())).await;
-        let members = node.handle.members().await;
-        assert!(members.iter().all(|one| one.votes && one.said.is_ok()), "{members:#?}");
+        let all = members(node, |all| all.iter().all(|one| one.votes && one.said.is_ok())).await;
+        assert_eq!(all.iter().map(|one| &*one.peer.name).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(node.handle.status().ready(), "{:?}", node.handle.status());
     }
     let read = b.handle.read().await.expect("a linearizable read");
     assert_eq!(read.list(Kind::Upstream).count(), 2);
@@ -203,12 +151,188 @@ async fn nodes_that_joined_by_token_agree_over_real_sockets() {
 async fn a_leader_that_goes_away_is_replaced_and_nothing_is_lost() {
     let [a, b, c] = three().await;
     a.handle.propose(put("second")).await.expect("made");
-    let Whole { handle, dir, _stop, _tasks, _task, .. } = a;
-    drop((_stop, _tasks));
-    _task.stop().await;
-    drop((handle, dir));
+    drop(stop(a).await);
     let again = async { while b.handle.propose(put("third")).await.is_err() {} };
     tokio::time::timeout(2 * SOON, again).await.expect("another leader");
     let read = c.handle.read().await.expect("a linearizable read");
     assert_eq!(read.list(Kind::Upstream).count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_opens_the_door_once_and_only_for_its_node() {
+    let a = founder("a").await;
+    let first = token(&a, Place::Any);
+    let b = join("b", &a, &first).await.expect("let in");
+    let check = async |name: &str, token: &JoinToken, why: &str| {
+        let refused = join(name, &b, token).await.map(drop).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    };
+    check("c", &first, "used already").await;
+    check("c", &token(&a, Place::Named(NodeName::new("d"))), "is for node d").await;
+    check("b", &token(&a, Place::Any), "cluster replace b").await;
+    let stranger = founder("x").await;
+    check("c", &token(&stranger, Place::Any), "cannot speak").await;
+    assert_eq!(a.handle.members().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_was_interrupted_is_the_same_join_again() {
+    let a = founder("a").await;
+    let token = token(&a, Place::Any);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (socket, address) = socket().await;
+    Home::join(dir.path(), &sign("b", &address), &a.address, &token).await.expect("let in");
+    // As if the node had died before it knew its place.
+    std::fs::remove_file(dir.path().join("cluster/place.json")).expect("removed");
+    Home::join(dir.path(), &sign("b", &address), &a.address, &token).await.expect("let in again");
+    let again = Home::join(dir.path(), &sign("b", &address), &a.address, &token).await;
+    assert!(matches!(again, Err(HomeError::Already { .. })), "{again:?}");
+    let b = start(dir, (socket, address)).await;
+    wait_for(|| b.handle.status().ready(), || format!("{:?}", b.handle.status())).await;
+    assert_eq!(a.handle.members().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_waits_for_its_document_is_not_ready() {
+    let a = founder("a").await;
+    let token = token(&a, Place::Any);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (socket, address) = socket().await;
+    Home::join(dir.path(), &sign("b", &address), &a.address, &token).await.expect("let in");
+    let (a_dir, a_address) = (a.dir, a.address);
+    a.station.stop().await;
+    let b = start(dir, (socket, address)).await;
+    assert!(!b.handle.status().ready());
+    let home = Home::read(a_dir.path()).expect("readable").expect("a member's");
+    let socket = TcpListener::bind(&a_address).await.expect("the same port");
+    let options = options(a_dir.path(), "a");
+    let (_handle, _station) =
+        open_member(options, &home, &a_address, socket).await.expect("it starts again");
+    wait_for(|| b.handle.status().ready(), || format!("{:?}", b.handle.status())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_alone_becomes_the_first_of_several_with_what_it_has() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (handle, task) = crate::open(options(dir.path(), "Alone_1")).await.expect("a node");
+    handle.propose(put("before")).await.expect("made");
+    task.stop().await;
+    drop(handle);
+    let (socket, address) = socket().await;
+    let now = SystemClock::start().now();
+    Home::found(dir.path(), &sign("a", &address), now).expect("founded");
+    let a = start(dir, (socket, address)).await;
+    let b = joiner("b", &a).await;
+    let has_it = || b.handle.state().count(Kind::Upstream) == 1;
+    wait_for(has_it, || format!("{:?}", b.handle.status())).await;
+    let all = members(&b, |all| all.len() == 2 && all.iter().all(|one| one.said.is_ok())).await;
+    assert_eq!(all[0].peer.name, "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_one_three_or_five_vote_and_only_those_who_are_there() {
+    let [a, b, c] = three().await;
+    let check = async |promote: &[&str], demote: &[&str], why: &str| {
+        let refused = b.handle.vote(names(promote), names(demote)).await.unwrap_err();
+        assert!(matches!(&refused, MembershipError::Refused { .. }), "{refused}");
+        assert!(refused.to_string().contains(why), "{refused}");
+    };
+    let d = joiner("d", &c).await;
+    check(&["d"], &[], "4 voters").await;
+    check(&[], &["c"], "2 voters").await;
+    check(&["x"], &["c"], "no member called x").await;
+    check(&["d"], &["d"], "cannot get the vote and lose it").await;
+    check(&[], &["a", "b", "c"], "0 voters").await;
+    drop(stop(d).await);
+    check(&["d"], &["c"], "does not answer").await;
+    b.handle.vote(names(&["b"]), names(&["d"])).await.expect("as it is");
+    c.handle.vote(names(&[]), names(&["b", "c"])).await.expect("one voter");
+    let all = members(&a, |all| all.iter().filter(|one| one.votes).count() == 1).await;
+    assert_eq!(all.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_left_is_told_and_heard_no_more() {
+    let [a, b, c] = three().await;
+    let d = joiner("d", &a).await;
+    let refused = a.handle.leave(names(&["c"]), false).await.unwrap_err();
+    assert!(refused.to_string().contains("2 voters"), "{refused}");
+    wait_for(|| d.handle.status().ready(), || format!("{:?}", d.handle.status())).await;
+    a.handle.vote(names(&["d"]), names(&["c"])).await.expect("d for c");
+    c.handle.leave(names(&["c"]), false).await.expect("gone");
+    a.handle.leave(names(&["c"]), false).await.expect("gone already");
+    let left = || c.handle.status().why_not_ready.iter().any(|why| why.contains("has left"));
+    wait_for(left, || format!("{:?}", c.handle.status())).await;
+    let all = members(&b, |all| all.iter().filter(|one| one.votes).count() == 3).await;
+    assert_eq!(all.iter().map(|one| &*one.peer.name).collect::<Vec<_>>(), ["a", "b", "d"]);
+    b.handle.propose(put("after")).await.expect("the others go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_may_leave() {
+    let [a, b, c] = three().await;
+    let all = members(&b, |all| all.iter().filter(|one| leads(one)).count() == 1).await;
+    let leader = all.iter().find(|one| leads(one)).expect("a leader").peer.name.clone();
+    let node = [&a, &b, &c].into_iter().find(|node| name(node) == leader).expect("one of them");
+    node.handle.leave(names(&[&leader]), true).await.expect("gone");
+    let rest = [&a, &b, &c].into_iter().find(|node| name(node) != leader).expect("another");
+    let again = async { while rest.handle.propose(put("third")).await.is_err() {} };
+    tokio::time::timeout(4 * SOON, again).await.expect("another leader");
+    members(rest, |all| all.len() == 2).await;
+}
+
+fn leads(member: &Member) -> bool {
+    member.said.as_ref().is_ok_and(|said| said.role == Role::Leader)
+}
+
+fn name(node: &Whole) -> String {
+    node.handle.status().node.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_moved_is_found_again() {
+    let [a, b, c] = three().await;
+    let mut running = Vec::new();
+    for node in [a, b] {
+        let moved = name(&node);
+        let dir = stop(node).await;
+        let again = start(dir, socket().await).await;
+        let there = |all: &[Member]| {
+            let found = all.iter().find(|one| one.peer.name == moved).expect("a member");
+            found.peer.address == again.address && found.said.is_ok()
+        };
+        members(&c, there).await;
+        again.handle.propose(put(&moved)).await.expect("made");
+        running.push(again);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_disk_is_replaced_and_the_vote_passes_on() {
+    let [a, b, c] = three().await;
+    let lost = c.handle.0.lead.me();
+    drop(stop(c).await);
+    let unknown = a.handle.invite(Place::Of(NodeName::new("x")), SOON).unwrap_err();
+    assert!(unknown.to_string().contains("no member called x"), "{unknown}");
+    b.handle.propose(put("meanwhile")).await.expect("made");
+    let token = token(&b, Place::Of(NodeName::new("c")));
+    let c = join("c", &a, &token).await.expect("let in");
+    let all = members(&a, |all| all.len() == 3 && all.iter().all(|one| one.votes)).await;
+    assert!(all.iter().all(|one| one.peer.id != lost && one.said.is_ok()), "{all:#?}");
+    wait_for(|| c.handle.status().ready(), || format!("{:?}", c.handle.status())).await;
+    assert_eq!(c.handle.state().count(Kind::Upstream), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_another_node_is_not_taken() {
+    let [a, b, _c] = three().await;
+    let (a_dir, b_dir) = (stop(a).await, stop(b).await);
+    std::fs::copy(a_dir.path().join("document.redb"), b_dir.path().join("document.redb"))
+        .expect("copied");
+    let home = Home::read(b_dir.path()).expect("readable").expect("a member's");
+    let (socket, address) = socket().await;
+    let opened = open_member(options(b_dir.path(), "b"), &home, &address, socket).await;
+    let refused = opened.map(drop).unwrap_err();
+    let is_foreign = matches!(&refused, super::super::StationError::Data(Error::Foreign { .. }));
+    assert!(is_foreign, "{refused}");
 }
