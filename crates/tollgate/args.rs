@@ -1,5 +1,7 @@
 //! The command line.
 
+pub(crate) mod cluster;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use config::Kind;
 
+use self::cluster::Cluster;
 use crate::commands::name;
 use crate::door::Door;
 
@@ -44,6 +47,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Agent,
     },
+    /// Several nodes with one document
+    Cluster {
+        #[command(subcommand)]
+        command: Cluster,
+    },
     /// Print the version
     Version {
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -62,6 +70,9 @@ pub(crate) struct Run {
     /// Where the node keeps its document, counts and records
     #[arg(long, value_name = "DIR", env = "TOLLGATE_DATA")]
     pub(crate) data: Option<PathBuf>,
+    /// The node's name [default: that of the host; of a member, the one it has]
+    #[arg(long, value_name = "NAME", env = "TOLLGATE_NODE")]
+    pub(crate) node: Option<String>,
     /// Where agents come in, in clear text; `none` for nowhere [default: 0.0.0.0:9080]
     #[arg(long, value_name = "ADDR", env = "TOLLGATE_HTTP")]
     pub(crate) http: Option<Door>,
@@ -74,6 +85,13 @@ pub(crate) struct Run {
     /// Where metrics, health and readiness are asked for [default: 127.0.0.1:9091]
     #[arg(long, value_name = "ADDR", env = "TOLLGATE_METRICS")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// Where a member of a cluster listens for its peers
+    /// [default: all addresses, at the port of its own address]
+    #[arg(long, value_name = "ADDR", env = "TOLLGATE_CLUSTER")]
+    pub(crate) cluster: Option<SocketAddr>,
+    /// Where a member's peers reach it, when that has changed since it became one
+    #[arg(long, value_name = "HOST:PORT", env = "TOLLGATE_CLUSTER_ADDRESS")]
+    pub(crate) cluster_address: Option<String>,
     /// The key of the Admin API; made and shown once when none is given
     #[arg(long, value_name = "KEY", env = "TOLLGATE_ADMIN_KEY", hide_env_values = true)]
     pub(crate) admin_key: Option<String>,
@@ -108,6 +126,9 @@ pub(crate) struct Demo {
     /// `auto` picks free ports
     #[arg(long, value_enum, default_value_t = Ports::Fixed)]
     pub(crate) ports: Ports,
+    /// How many nodes: 1, or a cluster of 3 or 5
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = fleet)]
+    pub(crate) nodes: usize,
     /// Where the demo keeps its data
     #[arg(long, value_name = "DIR", default_value = ".tollgate/demo")]
     pub(crate) data: PathBuf,
@@ -257,8 +278,17 @@ pub(crate) struct Create {
     pub(crate) server: Server,
 }
 
+fn fleet(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        other => Err(format!("`{other}` is not 1, 3 or 5")),
+    }
+}
+
 /// Reads `15m`, `8h`, `30d` or seconds.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..).unwrap_or_default() {
         "" | "s" => 1,

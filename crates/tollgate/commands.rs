@@ -13,6 +13,7 @@ use crate::settings::{Settings, Unusable};
 
 mod agent;
 mod client;
+mod cluster;
 mod demo;
 mod document;
 pub(crate) mod name;
@@ -50,6 +51,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Delete(delete) => block_on(document::delete(delete))?,
         Command::Token { command: Token::Mint(mint) } => token::mint(&mint)?,
         Command::Agent { command: Agent::Create(create) } => block_on(agent::create(create))?,
+        Command::Cluster { command } => block_on(cluster::run(command))?,
         Command::Version { output: Output::Text } => {
             writeln!(std::io::stdout(), "tollgate {}", env!("CARGO_PKG_VERSION"))?;
         }

@@ -74,7 +74,8 @@ pub(crate) fn roots(further: Option<&Path>) -> Result<Arc<RootCertStore>> {
     Ok(Arc::new(roots))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+/// Reads certificates; there is one at least.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain =
         read.with_context(|| format!("cannot read certificates from {}", path.display()))?;

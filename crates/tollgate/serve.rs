@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agree::Agreement;
 use crate::settings::Settings;
 use crate::{listen, start};
 
@@ -30,7 +31,7 @@ pub(crate) struct Node {
     pub(crate) ledger: Arc<Embedded>,
     pub(crate) records: audit::Handle,
     pub(crate) recorder: audit::Recorder,
-    pub(crate) cluster: cluster::Task,
+    pub(crate) agreement: Agreement,
     pub(crate) telemetry: telemetry::Telemetry,
     /// What agents see, and what operators see.
     pub(crate) tls: Option<Arc<ServerTls>>,
@@ -55,16 +56,19 @@ pub(crate) struct Addresses {
     pub(crate) https: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) metrics: SocketAddr,
+    /// Where peers come in; `None` for a node that is alone.
+    pub(crate) cluster: Option<SocketAddr>,
 }
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let mut signals = Signals::watch()?;
     let (node, addresses) = start::start(&settings).await?;
-    let Addresses { http, https, admin, metrics } = &addresses;
-    let (http, https) = (http.map(tracing::field::display), https.map(tracing::field::display));
-    tracing::info!(http, https, %admin, %metrics, "the node is up");
-    let told = if settings.announce { announce(&addresses) } else { Ok(()) };
+    let Addresses { http, https, admin, metrics, cluster } = &addresses;
+    let shown = |address: &Option<SocketAddr>| address.map(tracing::field::display);
+    let (http, https, cluster) = (shown(http), shown(https), shown(cluster));
+    tracing::info!(http, https, %admin, %metrics, cluster, "the node is up");
+    let told = if settings.announce { announce(&settings, &addresses) } else { Ok(()) };
     if told.is_ok() {
         wait(&mut signals, &settings, &node).await;
     }
@@ -73,13 +77,15 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
 }
 
 /// Tells the parent where the node is.
-fn announce(addresses: &Addresses) -> Result<()> {
+fn announce(settings: &Settings, addresses: &Addresses) -> Result<()> {
     let text = |address: &Option<SocketAddr>| address.map(|address| address.to_string());
     let line = serde_json::json!({
+        "name": settings.node,
         "http": text(&addresses.http),
         "https": text(&addresses.https),
         "admin": addresses.admin.to_string(),
         "metrics": addresses.metrics.to_string(),
+        "cluster": text(&addresses.cluster),
         "pid": std::process::id(),
     });
     writeln!(std::io::stdout(), "{line}").context("nobody reads the announcement")
@@ -136,6 +142,9 @@ fn reload_certificates(settings: &Settings, node: &Node) {
     if let (Some(tls), Some(files)) = (&node.door_tls, &settings.admin_tls) {
         tell_reloaded("operators", listen::server(files).map(|config| tls.replace(config)));
     }
+    if let Some(replaced) = node.agreement.reload() {
+        tell_reloaded("peers", replaced);
+    }
 }
 
 fn tell_reloaded(seen_by: &str, replaced: Result<()>) {
@@ -166,7 +175,7 @@ async fn stop(node: Node, settings: &Settings) -> Result<()> {
     let closed = node.ledger.close(node.clock.now(), node.clock.uptime());
     node.doors.close();
     node.doors.wait().await;
-    node.cluster.stop().await;
+    node.agreement.stop().await;
     tracing::info!("the node has stopped");
     node.telemetry.shutdown(TRACES_MAX).await;
     closed.context("the counts are not saved; the next start takes every bucket as empty")

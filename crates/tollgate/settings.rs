@@ -1,14 +1,15 @@
 //! One node's settings: the file, with the command line over it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use cluster::Home;
 use model::Secret;
 use serde::Deserialize;
 
-use crate::args::Run;
+use crate::args::{Run, cluster as args};
 use crate::door::Door;
 
 /// The settings file. Every member may be left out.
@@ -22,6 +23,10 @@ struct File {
     https: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
+    /// Where a member listens for its peers.
+    cluster: Option<SocketAddr>,
+    /// `host:port` at which peers reach a member.
+    cluster_address: Option<String>,
     /// Threads that carry traffic; by default one a core.
     cores: Option<usize>,
     admin_keys: Vec<AdminKey>,
@@ -95,6 +100,15 @@ pub(crate) enum LogFormat {
     Human,
 }
 
+/// How a member of a cluster is reached.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) home: Home,
+    pub(crate) listen: SocketAddr,
+    /// `host:port`, as its peers know it.
+    pub(crate) address: String,
+}
+
 /// What a node runs by.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -104,6 +118,8 @@ pub(crate) struct Settings {
     pub(crate) https: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) metrics: SocketAddr,
+    /// `None` for a node that is alone.
+    pub(crate) member: Option<Member>,
     pub(crate) cores: usize,
     pub(crate) admin_keys: Vec<AdminKey>,
     pub(crate) tls: Option<Certificate>,
@@ -153,9 +169,15 @@ impl Settings {
         if http.is_none() && https.is_none() {
             bail!("the setting `http` is `none` and `https` is not set: no agent could come in");
         }
+        let data = run.data.or(file.data).unwrap_or_else(data_by_default);
+        let (listen, address) =
+            (run.cluster.or(file.cluster), run.cluster_address.or(file.cluster_address));
+        let member = member(&data, listen, address)?;
+        let node = node(run.node.or(file.node), member.as_ref(), &data)?;
         Ok(Self {
-            node: file.node.unwrap_or_else(hostname),
-            data: run.data.or(file.data).unwrap_or_else(|| PathBuf::from(".tollgate/data")),
+            node,
+            data,
+            member,
             http,
             https,
             admin: run.admin.or(file.admin).unwrap_or(ADMIN),
@@ -182,6 +204,69 @@ fn read(path: &Path) -> Result<File> {
         .with_context(|| format!("the settings file {} is wrong", path.display()))
 }
 
+fn data_by_default() -> PathBuf {
+    PathBuf::from(".tollgate/data")
+}
+
+/// The node's name: a member keeps the one that its certificate has.
+fn node(set: Option<String>, member: Option<&Member>, data: &Path) -> Result<String> {
+    match (set, member.map(|member| member.home.name.as_str())) {
+        (Some(set), Some(own)) if set != own => {
+            bail!("the setting `node` is {set}, but {} is that of the member {own}", data.display())
+        }
+        (_, Some(own)) => Ok(own.to_owned()),
+        (set, None) => Ok(set.unwrap_or_else(hostname)),
+    }
+}
+
+/// How the node is reached by its peers, if its data directory makes it a member.
+fn member(
+    data: &Path,
+    listen: Option<SocketAddr>,
+    address: Option<String>,
+) -> Result<Option<Member>> {
+    let Some(home) = Home::read(data)? else {
+        if listen.is_some() || address.is_some() {
+            bail!(
+                "the setting `cluster` is set, but {} is no member's: `tollgate cluster init` or \
+                 `tollgate cluster join` makes it one",
+                data.display()
+            );
+        }
+        return Ok(None);
+    };
+    let address = address.unwrap_or_else(|| home.address.clone());
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let Some(port) = port.filter(|port| *port > 0) else {
+        bail!("the setting `cluster_address` is `{address}`, which is not HOST:PORT");
+    };
+    let listen = listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
+    Ok(Some(Member { home, listen, address }))
+}
+
+/// Where a node that does not run keeps its data, and who it is to be.
+pub(crate) struct Site {
+    pub(crate) data: PathBuf,
+    pub(crate) node: String,
+    pub(crate) address: Option<String>,
+}
+
+/// What of a node's settings counts while it does not run.
+///
+/// # Errors
+/// What is wrong, with the place in the file.
+pub(crate) fn site(site: &args::Site) -> Result<Site> {
+    let file = match &site.settings {
+        Some(path) => read(path)?,
+        None => File::default(),
+    };
+    Ok(Site {
+        data: site.data.clone().or(file.data).unwrap_or_else(data_by_default),
+        node: site.node.clone().or(file.node).unwrap_or_else(hostname),
+        address: site.address.clone().or(file.cluster_address),
+    })
+}
+
 fn notice(seconds: Option<f64>) -> Result<Duration> {
     let Some(seconds) = seconds else { return Ok(NOTICE) };
     let notice = Duration::try_from_secs_f64(seconds).ok().filter(|notice| *notice <= NOTICE_MAX);
@@ -202,9 +287,6 @@ fn hostname() -> String {
 const NOTICE: Duration = Duration::from_millis(300);
 const NOTICE_MAX: Duration = Duration::from_secs(3_600);
 
-const GATEWAY: Door =
-    Door::At(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 9080));
-const ADMIN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9180);
-const METRICS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9091);
+const GATEWAY: Door = Door::At(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9080));
+const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9091);

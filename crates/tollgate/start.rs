@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::serve::{Addresses, Node, Stop, variable};
 use crate::settings::{LogFormat, Role, Settings, Unusable};
-use crate::{listen, unresolved};
+use crate::{agree, listen, unresolved};
 
 /// Starts every part.
 ///
@@ -30,18 +30,17 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let telemetry = start_telemetry(settings)?;
     let mut named = Named::read(settings).context(Unusable)?;
-    let (admin_door, admin) = bind(settings.admin).await?;
-    let (probes_door, metrics) = bind(settings.metrics).await?;
-    let (handle, cluster) = open_document(settings, &named.roots, &clock, &entropy).await?;
+    let Doors { admin: (admin_door, admin), probes: (probes_door, metrics), peers } =
+        Doors::bind(settings).await?;
+    let cluster = peers.as_ref().map(|(_, address)| *address);
+    let opened = agree::open(settings, peers, &named.roots, (&clock, &entropy)).await;
+    let (handle, agreement) = opened?;
     let keys = named.keys_or_made(settings, &*entropy)?;
     let tls = named.tls_or_own(settings)?;
     let mut registry = telemetry::prometheus::Registry::new();
     telemetry.register(&mut registry);
-    let audit_metrics = audit::Metrics::default();
-    audit_metrics.register(&mut registry);
-    let directory = settings.data.join("audit");
-    let options = audit::Options::new(directory, &settings.node, Arc::clone(&named.roots));
-    let (recorder, records) = audit::Recorder::start(options, Arc::clone(&clock), audit_metrics)?;
+    handle.register(&mut registry);
+    let (recorder, records) = start_recorder(settings, &named.roots, &clock, &mut registry)?;
     let directory = settings.data.join("ledger");
     let ledger = Arc::new(Embedded::open(&directory, clock.now(), clock.uptime())?);
     let gate = start_gate(&proxy::Options {
@@ -67,13 +66,13 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let desk = admin::Options { cluster: handle, keys: Some(keys), clock: Arc::clone(&clock) };
     let (desk, door_tls) = (admin::router(desk), named.door_tls);
     doors.spawn(admin::serve(admin_door, desk, door_tls.clone(), stop.node.clone()));
-    let addresses = Addresses { http: gate.http(), https: gate.https(), admin, metrics };
+    let addresses = Addresses { http: gate.http(), https: gate.https(), admin, metrics, cluster };
     let node = Node {
         gate,
         ledger,
         records,
         recorder,
-        cluster,
+        agreement,
         telemetry,
         tls,
         door_tls,
@@ -82,6 +81,37 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         clock,
     };
     Ok((node, addresses))
+}
+
+/// Where others come in besides agents, bound before anything is opened.
+struct Doors {
+    admin: (TcpListener, SocketAddr),
+    probes: (TcpListener, SocketAddr),
+    peers: agree::Peers,
+}
+
+impl Doors {
+    async fn bind(settings: &Settings) -> Result<Self> {
+        let peers = match &settings.member {
+            Some(member) => Some(bind(member.listen).await?),
+            None => None,
+        };
+        let (admin, probes) = (bind(settings.admin).await?, bind(settings.metrics).await?);
+        Ok(Self { admin, probes, peers })
+    }
+}
+
+fn start_recorder(
+    settings: &Settings,
+    roots: &Arc<RootCertStore>,
+    clock: &Arc<dyn Clock>,
+    registry: &mut telemetry::prometheus::Registry,
+) -> Result<(audit::Recorder, audit::Handle)> {
+    let metrics = audit::Metrics::default();
+    metrics.register(registry);
+    let directory = settings.data.join("audit");
+    let options = audit::Options::new(directory, &settings.node, Arc::clone(roots));
+    Ok(audit::Recorder::start(options, Arc::clone(clock), metrics)?)
 }
 
 /// What the settings name, read and checked. Nothing is made or changed for it.
@@ -156,27 +186,6 @@ pub(crate) fn gateway_pair(settings: &Settings) -> Result<listen::Pair> {
         Some(files) => listen::pair(files),
         None => listen::own_pair(&settings.data),
     }
-}
-
-async fn open_document(
-    settings: &Settings,
-    roots: &Arc<RootCertStore>,
-    clock: &Arc<dyn Clock>,
-    entropy: &Arc<dyn Entropy>,
-) -> Result<(cluster::Handle, cluster::Task)> {
-    let data = &settings.data;
-    std::fs::create_dir_all(data).with_context(|| format!("cannot create {}", data.display()))?;
-    let client = rustls::ClientConfig::builder().with_root_certificates(Arc::clone(roots));
-    let opened = cluster::open(cluster::Options {
-        dir: data.clone(),
-        node: NodeName::new(&settings.node),
-        clock: Arc::clone(clock),
-        entropy: Arc::clone(entropy),
-        environment: Arc::new(variable),
-        vault_tls: Arc::new(client.with_no_client_auth()),
-        credentials: settings.credentials.clone(),
-    });
-    Ok(opened.await?)
 }
 
 /// Starts the gate; where that fails, the counts are saved again as they were.

@@ -8,10 +8,10 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use cluster::{Handle, ProposeError};
+use cluster::{Handle, Live, ProposeError};
 use config::{Applied, Command};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header, request};
-use model::Clock;
+use model::{Clock, Revision};
 use tokio::sync::Semaphore;
 
 use crate::auth::{KeyRing, Role, WRONG_KEY, identify, is_own_page};
@@ -81,6 +81,9 @@ pub(crate) struct Call {
     pub(crate) force: bool,
     /// Judge, and change nothing.
     pub(crate) dry_run: bool,
+    pub(crate) freshness: Freshness,
+    /// Answer a write when every node that can be reached serves it.
+    wait_for_all: bool,
     /// The name of the key's holder.
     pub(crate) holder: String,
     /// What is asked for, as records call it.
@@ -120,12 +123,40 @@ impl Desk {
             precondition: Precondition::read(&parts.headers)?,
             force: query.switch("force")?,
             dry_run: query.switch("dry_run")?,
+            freshness: Freshness::read(&query)?,
+            wait_for_all: wait_for_all(&query)?,
             about: target.name(),
             method: parts.method,
             query,
             holder,
         };
-        self.dispatch(&call, target, body).await
+        if call.freshness == Freshness::Own && !call.reads() && target != Target::Diff {
+            return Err(Failure::bad(
+                "invalid argument stale: a change is judged by what is newest",
+            ));
+        }
+        let mut response = self.dispatch(&call, target, body).await?;
+        if let Some(revision) = response.extensions().get::<Revision>().copied() {
+            let headers = response.headers_mut();
+            headers.insert(REVISION, HeaderValue::from(revision.number()));
+            if call.wait_for_all {
+                let live = self.cluster.wait_until_live(revision).await;
+                headers.insert(LIVE, live_value(live));
+            }
+        }
+        Ok(response)
+    }
+
+    /// The document: with everything that was answered anywhere, unless the call is content with
+    /// what this node has.
+    pub(crate) async fn newest(&self, call: &Call) -> Result<Arc<config::State>, Failure> {
+        if call.freshness == Freshness::Own {
+            return Ok(self.cluster.state());
+        }
+        let read = self.cluster.read().await;
+        read.map_err(|cause| {
+            Failure::Unavailable(format!("{cause}; `?stale=true` reads what this node has"))
+        })
     }
 
     async fn dispatch(&self, call: &Call, target: Target, body: Body) -> Result<Response, Failure> {
@@ -144,7 +175,10 @@ impl Desk {
             }
             Target::ValidateAll if call.method == Method::POST => self.validate_all(body).await,
             Target::Export if call.reads() => self.export(call).await,
-            Target::Status if call.reads() => Ok(self.status()),
+            Target::Status if call.reads() => Ok(self.status().await),
+            Target::Cluster(deed) if call.method == Method::POST => {
+                self.members(call, deed, body).await
+            }
             Target::PluginNames if call.reads() => Ok(Self::plugin_names()),
             Target::Root
             | Target::Apply
@@ -153,7 +187,8 @@ impl Desk {
             | Target::ValidateAll
             | Target::Export
             | Target::Status
-            | Target::PluginNames => Err(Failure::NotFound("not found".to_owned())),
+            | Target::PluginNames
+            | Target::Cluster(_) => Err(Failure::NotFound("not found".to_owned())),
         }
     }
 
@@ -192,12 +227,29 @@ impl Desk {
     ) -> Result<Applied, ProposeError> {
         let mut record = Record::of(call);
         let made = if call.dry_run {
+            // Judged by what is newest, if that can be known.
+            let _newest = self.cluster.read().await;
             self.cluster.dry_run(command).await
         } else {
             self.cluster.propose(command).await
         };
         record.end(&made);
         made
+    }
+}
+
+/// What a reader is content with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Everything that was answered anywhere before.
+    Newest,
+    /// What this node has, without asking the others.
+    Own,
+}
+
+impl Freshness {
+    fn read(query: &Query) -> Result<Self, Failure> {
+        Ok(if query.switch("stale")? { Self::Own } else { Self::Newest })
     }
 }
 
@@ -222,6 +274,20 @@ impl Call {
     }
 }
 
+/// Whether `?wait=all` is said.
+fn wait_for_all(query: &Query) -> Result<bool, Failure> {
+    match query.first("wait") {
+        None => Ok(false),
+        Some("all") => Ok(true),
+        Some(_) => Err(Failure::bad("invalid argument wait: should be all")),
+    }
+}
+
+/// `2/3`: live on two nodes of three.
+fn live_value(Live { on, of }: Live) -> HeaderValue {
+    HeaderValue::try_from(format!("{on}/{of}")).unwrap_or(HeaderValue::from_static("?"))
+}
+
 /// Answers a browser that asks before it asks (the Fetch standard's CORS preflight).
 fn preflight() -> Response {
     let headers = [
@@ -239,6 +305,9 @@ const PREFIXES: [&str; 2] = ["/apisix/admin", "/admin"];
 
 /// The revision of the document that an answer is about.
 pub(crate) const REVISION: HeaderName = HeaderName::from_static("x-tollgate-revision");
+
+/// On how many nodes a change is live, of how many there are.
+const LIVE: HeaderName = HeaderName::from_static("x-tollgate-live");
 
 /// Headers of every answer; all but the last are APISIX's.
 const ALWAYS: [(HeaderName, &str); 6] = [

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::body;
 use crate::desk::{Call, Desk};
-use crate::envelope::{Failure, answer, tag};
+use crate::envelope::{Failure, answer, revised, tag};
 
 impl Desk {
     /// Makes the document hold what the body holds: all of it or nothing.
@@ -27,7 +27,7 @@ impl Desk {
         let _seat = self.seat().await?;
         let bundle = Arc::new(read_bundle(body).await?);
         for _ in 0..TRIES_MAX {
-            let state = self.cluster.state();
+            let state = self.newest(call).await?;
             let at = state.revision();
             let wanted = Arc::clone(&bundle);
             let changes = aside(move || wanted.changes(&state, prune)).await?;
@@ -51,7 +51,7 @@ impl Desk {
         let prune = call.query.switch("prune")?;
         let _seat = self.seat().await?;
         let bundle = read_bundle(body).await?;
-        let state = self.cluster.state();
+        let state = self.newest(call).await?;
         let revision = state.revision().number();
         let found = aside(move || config::diff(&state, &bundle, prune)).await?;
         let shown: Vec<Value> = found
@@ -71,7 +71,7 @@ impl Desk {
             Some(_) => return Err(Failure::bad("invalid argument format: should be json or yaml")),
         };
         let _seat = self.seat().await?;
-        let state = self.cluster.state();
+        let state = self.newest(call).await?;
         let revision = state.revision();
         let response = aside(move || {
             let bundle = Bundle::from_state(&state);
@@ -161,7 +161,7 @@ fn applied_answer(call: &Call, applied: &Applied) -> Response {
         "counts": counts,
         "changes": changes,
     });
-    answer(StatusCode::OK, &body)
+    revised(call, applied, answer(StatusCode::OK, &body))
 }
 
 const fn effect_name(kind: EffectKind) -> &'static str {

@@ -5,10 +5,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use cluster::{Kept, ProposeError};
-use config::{Fault, Key, Kind, Rejected, Stored};
+use config::{Applied, Fault, Key, Kind, Rejected, Stored};
 use http::{HeaderValue, Method, StatusCode, header};
 use model::Revision;
 use serde_json::{Value, json};
+
+use crate::desk::Call;
 
 /// Why a request is not carried out. Holds nothing of the request's body.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,6 +190,14 @@ pub(crate) fn answer(status: StatusCode, body: &Value) -> Response {
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An answer that tells the revision it made; that of a dry run made none.
+pub(crate) fn revised(call: &Call, applied: &Applied, mut response: Response) -> Response {
+    if !call.dry_run {
+        response.extensions_mut().insert(applied.revision);
+    }
     response
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::body;
 use crate::desk::{Call, Desk};
-use crate::envelope::{Failure, answer, read, tag, written};
+use crate::envelope::{Failure, answer, read, revised, tag, written};
 use crate::list::Wanted;
 use crate::patch;
 use crate::target::check_method;
@@ -27,7 +27,7 @@ impl Desk {
     ) -> Result<Response, Failure> {
         check_method(kind, &call.method)?;
         match call.method {
-            Method::GET | Method::HEAD => self.list(call, kind, parent),
+            Method::GET | Method::HEAD => self.list(call, kind, parent).await,
             Method::POST => self.create(call, kind, body).await,
             Method::PUT => {
                 let value = body::required(body).await?;
@@ -47,7 +47,7 @@ impl Desk {
     pub(crate) async fn one(&self, call: &Call, key: Key, body: Body) -> Result<Response, Failure> {
         check_method(key.kind, &call.method)?;
         match call.method {
-            Method::GET | Method::HEAD => self.show(call, &key),
+            Method::GET | Method::HEAD => self.show(call, &key).await,
             Method::PUT => {
                 let mut value = body::required(body).await?;
                 check_own_id(&key, &value)?;
@@ -79,9 +79,14 @@ impl Desk {
         }
     }
 
-    fn list(&self, call: &Call, kind: Kind, parent: Option<&str>) -> Result<Response, Failure> {
+    async fn list(
+        &self,
+        call: &Call,
+        kind: Kind,
+        parent: Option<&str>,
+    ) -> Result<Response, Failure> {
         let wanted = Wanted::read(kind, &call.query)?;
-        let state = self.cluster.state();
+        let state = self.newest(call).await?;
         if let (Kind::Credential, Some(consumer)) = (kind, parent)
             && state.get(&Key::new(Kind::Consumer, consumer)).is_none()
         {
@@ -90,8 +95,8 @@ impl Desk {
         Ok(answer(StatusCode::OK, &wanted.list(&state, kind, parent)))
     }
 
-    fn show(&self, call: &Call, key: &Key) -> Result<Response, Failure> {
-        let state = self.cluster.state();
+    async fn show(&self, call: &Call, key: &Key) -> Result<Response, Failure> {
+        let state = self.newest(call).await?;
         let stored = state.get(key).ok_or(Failure::KeyNotFound)?;
         call.precondition.check_read(stored.modified)?;
         if call.precondition.is_known(stored.modified) {
@@ -113,22 +118,18 @@ impl Desk {
     }
 
     async fn put(&self, call: &Call, key: Key, value: Value) -> Result<Response, Failure> {
-        let expect = self.expect(call, &key)?;
+        let expect = self.expect(call, &key).await?;
         let put = Change::Put { key, value, expect, stamp: Stamp::Now };
         let applied = self.make(call, self.command(call, put)).await?;
         written_answer(call, &applied, StatusCode::OK)
     }
 
     async fn delete(&self, call: &Call, key: Key) -> Result<Response, Failure> {
-        let state = self.cluster.state();
-        if state.get(&key).is_none() && call.precondition.is_empty() {
-            return Err(Failure::KeyNotFound);
-        }
-        let expect = self.expect(call, &key)?;
+        let expect = self.expect(call, &key).await?;
         let shown = json!({"deleted": "1", "key": key.path()});
         let delete = Change::Delete { key, expect };
-        self.make(call, self.command(call, delete)).await?;
-        Ok(answer(StatusCode::OK, &shown))
+        let applied = self.make(call, self.command(call, delete)).await?;
+        Ok(revised(call, &applied, answer(StatusCode::OK, &shown)))
     }
 
     /// Reads, patches and writes; whoever was faster makes it read again.
@@ -145,7 +146,7 @@ impl Desk {
             return Err(Failure::bad("invalid request body: expected an object"));
         }
         for _ in 0..PATCH_TRIES_MAX {
-            let state = self.cluster.state();
+            let state = self.newest(call).await?;
             let found = state.get(&key);
             let asked = call.precondition.expect(found)?;
             let stored = found.ok_or(Failure::KeyNotFound)?;
@@ -161,8 +162,11 @@ impl Desk {
     }
 
     /// What the request's conditions ask of the resource.
-    fn expect(&self, call: &Call, key: &Key) -> Result<Expect, Failure> {
-        let state = self.cluster.state();
+    async fn expect(&self, call: &Call, key: &Key) -> Result<Expect, Failure> {
+        if call.precondition.is_empty() {
+            return Ok(Expect::Any);
+        }
+        let state = self.newest(call).await?;
         call.precondition.expect(state.get(key))
     }
 
@@ -201,7 +205,7 @@ fn written_answer(call: &Call, applied: &Applied, usual: StatusCode) -> Result<R
     let status = if made { StatusCode::CREATED } else { usual };
     let answer = answer(status, &written(key, stored));
     // The tag of a state that never was must not be sent back.
-    Ok(if call.dry_run { answer } else { tag(answer, stored.modified) })
+    Ok(if call.dry_run { answer } else { revised(call, applied, tag(answer, stored.modified)) })
 }
 
 /// The id that a body holds; numbers are read as text, as in APISIX.

@@ -1,15 +1,22 @@
 //! What the node says of itself to operators.
 
+use ::cluster::Status;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::cluster;
 use crate::desk::Desk;
 use crate::envelope::answer;
 
 impl Desk {
-    pub(crate) fn status(&self) -> Response {
-        answer(StatusCode::OK, &shown(&self.cluster.status()))
+    pub(crate) async fn status(&self) -> Response {
+        let members = cluster::shown(&self.cluster.members().await);
+        let mut body = shown(&self.cluster.status());
+        if let Some(body) = body.as_object_mut() {
+            body.insert("members".to_owned(), Value::Array(members));
+        }
+        answer(StatusCode::OK, &body)
     }
 
     /// The plugins that a document may name.
@@ -18,17 +25,9 @@ impl Desk {
     }
 }
 
-fn shown(status: &cluster::Status) -> Value {
-    let cluster::Status {
-        node,
-        cluster,
-        role,
-        revision,
-        live,
-        why_not_ready,
-        why_not_writable,
-        unresolved,
-    } = status;
+fn shown(status: &Status) -> Value {
+    let Status { node, cluster, role, revision, live, why_not_ready, why_not_writable, unresolved } =
+        status;
     let unresolved: Vec<Value> = unresolved
         .iter()
         .map(|it| json!({"place": it.place, "reference": it.reference, "why": it.why}))

@@ -3,6 +3,7 @@
 use config::{Key, Kind};
 use http::Method;
 
+use crate::cluster::Deed;
 use crate::envelope::Failure;
 
 /// What is asked for, below `/apisix/admin` or `/admin`.
@@ -30,6 +31,8 @@ pub(crate) enum Target {
     /// Judges a whole configuration.
     ValidateAll,
     PluginNames,
+    /// A change of the cluster's members.
+    Cluster(Deed),
 }
 
 impl Target {
@@ -47,6 +50,9 @@ impl Target {
             ["status"] => Ok(Self::Status),
             ["configs", "validate"] => Ok(Self::ValidateAll),
             ["plugins", "list"] => Ok(Self::PluginNames),
+            ["cluster", "tokens"] => Ok(Self::Cluster(Deed::Token)),
+            ["cluster", "vote"] => Ok(Self::Cluster(Deed::Vote)),
+            ["cluster", "leave"] => Ok(Self::Cluster(Deed::Leave)),
             ["schema", "validate", kind] => {
                 Kind::from_name(kind).map(Self::Validate).ok_or_else(|| unsupported(kind))
             }
@@ -98,6 +104,9 @@ impl Target {
             Self::Status => "status".to_owned(),
             Self::Validate(_) | Self::ValidateAll => "validate".to_owned(),
             Self::PluginNames => "plugins".to_owned(),
+            Self::Cluster(Deed::Token) => "cluster/tokens".to_owned(),
+            Self::Cluster(Deed::Vote) => "cluster/vote".to_owned(),
+            Self::Cluster(Deed::Leave) => "cluster/leave".to_owned(),
         }
     }
 }

@@ -135,6 +135,9 @@ impl Node {
 
     /// The document with everything that was agreed on before.
     pub(crate) async fn read(&self) -> Result<Arc<State>, ReadError> {
+        if self.lead.metrics().running_state.is_err() {
+            return Err(ReadError::Ended);
+        }
         let asking = async {
             loop {
                 if let Some(index) = self.read_index().await {

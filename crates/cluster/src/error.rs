@@ -101,6 +101,9 @@ pub enum ReadError {
     /// Nobody leads, or who leads cannot be reached, or cannot reach a majority.
     #[error("no majority of the nodes could be asked in time")]
     NoMajority,
+    /// Raft has ended on this node: its disk has failed, most likely.
+    #[error("this node takes part in no agreement any more; restart it")]
+    Ended,
     /// The newest document is known to others, and did not arrive in time.
     #[error("this node is too far behind")]
     Behind,

@@ -96,6 +96,14 @@ impl Lead {
             && membership.log_id().as_ref().is_none_or(|at| at.index <= applied)
     }
 
+    /// How many members there are, and how many of them vote.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let metrics = self.metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        (count(membership.nodes().count()), count(membership.voter_ids().count()))
+    }
+
     /// Whether this node is the only voter, so that nobody else has a say.
     pub(crate) fn is_sole_voter(&self) -> bool {
         let metrics = self.metrics.borrow();

@@ -30,6 +30,7 @@ mod lead;
 mod log;
 mod machine;
 mod membership;
+mod metrics;
 mod network;
 mod proposer;
 mod publisher;
@@ -57,7 +58,7 @@ pub use handle::Handle;
 pub use home::{Home, HomeError, Sign};
 pub use membership::{Invitation, MembershipError, Place};
 pub use secret::Environment;
-pub use status::{ClusterId, Member, MemberStatus, Role, Status};
+pub use status::{ClusterId, Live, Member, MemberStatus, Role, Status};
 pub use task::{Joined, LogBounds, Network, Options, Task, open, open_in_cluster};
 pub use transport::{
     BoxFuture, MESSAGE_BYTES_MAX, Message, MessageKind, Peer, PeerName, Refused, Service,

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use model::Revision;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::ask::{Ask, Told};
 use crate::asking::CALL_WAIT;
@@ -16,7 +19,7 @@ use crate::lead::Leader;
 use crate::network::{MESSAGE_VERSION, json, unpack_chunk};
 use crate::transport::{BoxFuture, Message, MessageKind, PeerName, Refused, Service};
 use crate::types::{ChunkError, ServerState};
-use crate::{Handle, Member, MemberStatus, Role};
+use crate::{Handle, Live, Member, MemberStatus, Role};
 
 impl Service for Handle {
     fn answer<'a>(
@@ -53,6 +56,25 @@ impl Handle {
     /// Every node of the cluster: what it says of itself, or why it could not be asked.
     pub async fn members(&self) -> Vec<Member> {
         self.0.members().await
+    }
+}
+
+impl Handle {
+    /// Waits until a change is live on every member that can be reached, for ten seconds at most.
+    pub async fn wait_until_live(&self, revision: Revision) -> Live {
+        let until = Instant::now() + LIVE_WAIT;
+        let mut pause = LIVE_PAUSE;
+        loop {
+            let members = self.0.members().await;
+            let is_live = |said: &MemberStatus| said.live >= revision.number();
+            let said = || members.iter().filter_map(|member| member.said.as_ref().ok());
+            let (on, there) = (said().filter(|said| is_live(said)).count(), said().count());
+            if on == there || Instant::now() >= until {
+                return Live { on, of: members.len() };
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(LIVE_PAUSE_MAX);
+        }
     }
 }
 
@@ -168,3 +190,10 @@ fn malformed() -> Refused {
 fn refused(why: String) -> Refused {
     Refused { why }
 }
+
+/// How long a writer waits for others to serve its change.
+const LIVE_WAIT: Duration = Duration::from_secs(10);
+
+/// Between two looks at who serves it: twice as long each time.
+const LIVE_PAUSE: Duration = Duration::from_millis(2);
+const LIVE_PAUSE_MAX: Duration = Duration::from_millis(64);

@@ -89,6 +89,14 @@ pub struct Member {
     pub said: Result<MemberStatus, String>,
 }
 
+/// On how many members a change is live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub on: usize,
+    /// How many members there are, those that cannot be reached too.
+    pub of: usize,
+}
+
 /// What a node says of itself to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {

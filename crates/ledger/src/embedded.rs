@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::{Bucket, Timestamp, Uptime};
 use parking_lot::{Mutex, MutexGuard};
 use rules::limit::{Level, Short, Taken};
-use rules::plan::{BucketKey, Draw, Plan};
+use rules::plan::{BucketKey, Draw, DrawRule, Plan};
 
 use crate::storage::{self, Error, Saved};
 use crate::{Denial, Reservation};
@@ -203,7 +203,12 @@ impl Embedded {
     }
 
     fn fresh(&self, draw: &Draw, now: Uptime) -> Level {
-        self.lost_at.map_or_else(|| Level::full(now), |at| Level::empty(draw.bucket, at))
+        match (self.lost_at, &draw.rule) {
+            // Nobody was promised anything by the count of failures, and a crash is no failure of
+            // those who come after it.
+            (Some(_), DrawRule::Failures) | (None, _) => Level::full(now),
+            (Some(at), _) => Level::empty(draw.bucket, at),
+        }
     }
 }
 

@@ -81,7 +81,7 @@ where
 /// The spans worth exporting: ours, never those of what carries the export.
 pub(crate) fn exported() -> Targets {
     use tracing::level_filters::LevelFilter;
-    let quiet = NETWORK_CRATES.iter().chain(EXPORTER_CRATES);
+    let quiet = NETWORK_CRATES.iter().chain(EXPORTER_CRATES).chain(AGREEMENT_CRATES);
     Targets::new()
         .with_default(LevelFilter::INFO)
         .with_targets(quiet.map(|name| (*name, LevelFilter::OFF)))
@@ -89,10 +89,11 @@ pub(crate) fn exported() -> Targets {
 
 fn filter(directives: Option<&str>) -> Result<EnvFilter, Error> {
     let network = NETWORK_CRATES.iter().map(|name| format!("{name}=warn"));
-    let exporter = EXPORTER_CRATES.iter().map(|name| format!("{name}=off"));
+    let silent = EXPORTER_CRATES.iter().chain(AGREEMENT_CRATES);
+    let silent = silent.map(|name| format!("{name}=off"));
     // A directive that comes later replaces one of the same target.
     let own = directives.map(str::trim).filter(|text| !text.is_empty()).unwrap_or("info");
-    let all: Vec<String> = network.chain(exporter).chain([own.to_owned()]).collect();
+    let all: Vec<String> = network.chain(silent).chain([own.to_owned()]).collect();
     EnvFilter::builder().parse(all.join(",")).map_err(Error::Filter)
 }
 
@@ -192,6 +193,8 @@ const NETWORK_CRATES: &[&str] = &[
     "hickory_proto",
     "hickory_resolver",
 ];
+/// While a peer is away it says so many times a second; `cluster` says what matters, once.
+const AGREEMENT_CRATES: &[&str] = &["openraft"];
 /// Crates that must not trace their own work: each export would cause the next.
 const EXPORTER_CRATES: &[&str] = &["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp"];
 /// Lines that may wait for a slow reader; at about 300 bytes a line, 2.5 MB.
@@ -237,6 +240,7 @@ mod tests {
             tracing::debug!("own debug");
             tracing::info!(target: "h2::codec", "h2 info");
             tracing::error!(target: "opentelemetry_sdk", "sdk error");
+            tracing::error!(target: "openraft::replication", "raft error");
         });
         assert_eq!(lines.len(), expected.len(), "{filter:?}: {lines:?}");
         for (line, text) in lines.iter().zip(expected) {

@@ -20,7 +20,7 @@ use crate::{MemberStatus, MembershipError};
 /// Looks after the members until told to stop.
 pub(crate) async fn keep(node: Arc<Node>, address: String, stop: CancellationToken) {
     let keeping = async {
-        tokio::join!(node.keep_address(&address), node.keep_places());
+        tokio::join!(node.keep_address(&address), node.keep_places(), node.tell_who_leads());
     };
     tokio::select! {
         () = keeping => {}
@@ -55,6 +55,23 @@ impl Node {
                 }
             }
             tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Says who leads, whenever that changes.
+    async fn tell_who_leads(&self) {
+        let mut told = None;
+        loop {
+            let leader = self.lead.leader();
+            if told.as_ref() != Some(&leader) {
+                match &leader {
+                    Leader::Me => tracing::info!("this node leads"),
+                    Leader::Peer(peer) => tracing::info!(node = peer.name, "another node leads"),
+                    Leader::Nobody => tracing::warn!("no node leads that this one hears of"),
+                }
+                told = Some(leader);
+            }
+            self.lead.moment().await;
         }
     }
 

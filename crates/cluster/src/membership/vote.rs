@@ -1,9 +1,12 @@
 //! The vote is given and taken.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::admit::without;
-use super::{No, id, voters};
+use super::{No, REST, id, voters};
 use crate::asking::CALL_WAIT;
 use crate::handle::Node;
 use crate::transport::MessageKind;
@@ -35,10 +38,22 @@ impl Node {
         }
         for new in after.difference(&before) {
             if let Some(peer) = membership.get_node(new) {
-                self.check_presence(peer).await?;
+                self.wait_for_presence(peer).await?;
             }
         }
         self.reshape(ChangeMembers::ReplaceAllVoters(after), true).await
+    }
+
+    /// One that has just been let in is not there at once.
+    async fn wait_for_presence(&self, peer: &Peer) -> Result<(), No> {
+        let until = Instant::now() + PRESENCE_WAIT;
+        loop {
+            match self.check_presence(peer).await {
+                Ok(_) => return Ok(()),
+                Err(no) if Instant::now() >= until => return Err(no),
+                Err(_) => tokio::time::sleep(REST).await,
+            }
+        }
     }
 
     /// A voter that is not there could keep the change, and all after it, from being agreed on.
@@ -60,3 +75,6 @@ pub(super) fn even(count: usize) -> String {
 
 /// How many voters there may be: an even number stands no more losses than the odd one below it.
 pub(super) const VOTERS: [usize; 3] = [1, 3, 5];
+
+/// For a new voter to be there.
+const PRESENCE_WAIT: Duration = Duration::from_secs(5);

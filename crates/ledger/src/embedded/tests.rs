@@ -175,6 +175,17 @@ fn after_a_crash_every_bucket_begins_empty() {
 }
 
 #[test]
+fn a_crash_is_nobodys_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Embedded::open(directory.path(), Timestamp::default(), at(0)).unwrap());
+    let ledger = Embedded::open(directory.path(), Timestamp::default(), at(0)).unwrap();
+    let mut draw = draw("l", "a", "1", "10");
+    assert!(ledger.peek(&draw, at(0)).is_err());
+    draw.rule = DrawRule::Failures;
+    assert!(ledger.peek(&draw, at(0)).is_ok());
+}
+
+#[test]
 fn what_was_saved_counts_once() {
     let directory = tempfile::tempdir().unwrap();
     let now = Timestamp::from_secs(1_000);
