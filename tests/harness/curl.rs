@@ -7,9 +7,10 @@ use super::Message;
 /// Runs curl, and returns the final answer as curl printed it.
 pub(crate) fn curl(arguments: &[&str]) -> Message {
     let mut command = Command::new("curl");
-    command.args(["-s", "-i", "--path-as-is", "--max-time", "60"]).args(arguments);
+    command.args(["-sS", "-i", "--path-as-is", "--max-time", "60"]).args(arguments);
     let Output { stdout, stderr, status } = command.output().expect("curl runs");
-    assert!(status.success(), "curl {arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "curl {arguments:?}: {status}: {said}");
     let text = String::from_utf8(stdout).expect("text");
     let mut rest = text.as_str();
     loop {
