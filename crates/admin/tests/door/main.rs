@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
 
 mod bench;
+mod cluster;
 mod conditions;
 mod contract;
 mod document;
