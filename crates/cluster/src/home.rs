@@ -58,7 +58,7 @@ pub enum HomeError {
     OtherKey { dir: PathBuf },
     #[error("`{address}` is not HOST:PORT")]
     Address { address: String },
-    #[error("the node's name cannot be used: a host name in lower case is needed")]
+    #[error("the node cannot be called so")]
     Name(#[source] CertificateError),
     #[error("the certificate is not of a node called {name}")]
     OtherName { name: NodeName },

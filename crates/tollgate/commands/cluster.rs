@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use cluster::tls::Passport;
 use cluster::token::JoinToken;
-use cluster::{Home, Sign};
+use cluster::{Home, HomeError, Sign};
 use comfy_table::{Table, presets};
 use http::Method;
 use model::{Clock as _, NodeName, SystemClock};
@@ -54,7 +54,7 @@ pub(crate) async fn run(command: Cluster) -> Result<()> {
 /// Makes a data directory that of a founder.
 fn init(site: &Site) -> Result<()> {
     let (data, sign) = sign(site)?;
-    let home = Home::found(&data, &sign, SystemClock::start().now())?;
+    let home = Home::found(&data, &sign, SystemClock::start().now()).map_err(judged)?;
     let mut out = std::io::stdout();
     match site.output {
         Output::Json => writeln!(out, "{}", place(&home))?,
@@ -72,7 +72,7 @@ fn init(site: &Site) -> Result<()> {
 async fn join(site: &Site, member: &str, token: &str) -> Result<()> {
     let (data, sign) = sign(site)?;
     let token = JoinToken::parse(token).context(Unusable)?;
-    let (home, members) = Home::join(&data, &sign, member, &token).await?;
+    let (home, members) = Home::join(&data, &sign, member, &token).await.map_err(judged)?;
     let mut out = std::io::stdout();
     match site.output {
         Output::Json => writeln!(out, "{}", place(&home))?,
@@ -84,6 +84,19 @@ async fn join(site: &Site, member: &str, token: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What was given is to blame, or something else is.
+fn judged(cause: HomeError) -> anyhow::Error {
+    let is_given = matches!(
+        &cause,
+        HomeError::Name(_)
+            | HomeError::Address { .. }
+            | HomeError::OtherName { .. }
+            | HomeError::Tls(_)
+    );
+    let error = anyhow::Error::new(cause);
+    if is_given { error.context(Unusable) } else { error }
 }
 
 /// What a program reads of a member's place.

@@ -94,7 +94,8 @@ impl Door {
                 Some(KeyRequest::parse(request).map_err(|cause| bad(cause.to_string()))?)
             }
             // Without a key to tell a repetition by, the token and the name have to do.
-            (None, _) => None,
+            (None, []) => None,
+            (None, _) => return Err(bad(BRING.to_owned())),
         };
         let digest = key.as_ref().map_or([0; 32], KeyRequest::digest);
         let JoinToken { id, terms, .. } = token;
@@ -167,6 +168,10 @@ pub(crate) fn is_address(text: &str) -> bool {
     let is_host = rustls_pki_types::ServerName::try_from(bare).is_ok();
     is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
+
+/// Said to a node that would be certified here, where operators do that.
+const BRING: &str =
+    "the nodes of this cluster bring their own certificates: give --authority, --cert and --key";
 
 /// As much of a name that nobody has checked as the log shows.
 const NAME_CHARS_SHOWN: usize = 64;

@@ -14,6 +14,8 @@ use tokio::net::TcpListener;
 
 use super::super::{Station, open_member};
 use super::bench::{SOON, wait_for};
+use crate::ca::{Authority, NodeKey};
+use crate::tls::Passport;
 use crate::token::JoinToken;
 use crate::{
     Error, FactKind, Handle, Home, HomeError, Member, MembershipError, Options, Place, Role, Sign,
@@ -173,6 +175,34 @@ async fn a_token_opens_the_door_once_and_only_for_its_node() {
     let stranger = founder("x").await;
     check("c", &token(&stranger, Place::Any), "cannot speak").await;
     assert_eq!(a.handle.members().await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_operators_certify_nodes_each_brings_its_own_certificate() {
+    let now = SystemClock::start().now();
+    let authority = Authority::make(now).expect("an authority");
+    let brought = |name: &str, address: &str| {
+        let key = NodeKey::generate().expect("a key");
+        let passport = Passport::certified(&authority, &key, &NodeName::new(name), now);
+        Sign { brought: Some(passport.expect("a passport")), ..sign(name, address) }
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let (listening, address) = socket().await;
+    Home::found(dir.path(), &brought("a", &address), now).expect("founded");
+    let a = start(dir, (listening, address)).await;
+    let refused = join("b", &a, &token(&a, Place::Any)).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("bring their own certificates"), "{refused}");
+    assert_eq!(a.handle.members().await.len(), 1);
+    let (dir, token) = (tempfile::tempdir().expect("a directory"), token(&a, Place::Any));
+    let (listening, address) = socket().await;
+    let certified = brought("x", &address);
+    let other = Sign { name: NodeName::new("b"), ..certified.clone() };
+    let other = Home::join(dir.path(), &other, &a.address, &token).await;
+    assert!(matches!(other, Err(HomeError::OtherName { .. })), "{other:?}");
+    Home::join(dir.path(), &certified, &a.address, &token).await.expect("let in");
+    let x = start(dir, (listening, address)).await;
+    wait_for(|| x.handle.status().ready(), || format!("{:?}", x.handle.status())).await;
+    x.handle.propose(put("by-x")).await.expect("made");
 }
 
 #[tokio::test(flavor = "multi_thread")]
