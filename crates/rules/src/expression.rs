@@ -9,10 +9,10 @@ mod number;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use regex::Regex;
 use serde_json::Value;
 
 use crate::fact::Facts;
+use crate::regexp::Regexp;
 use crate::route::Network;
 use crate::variable::Variable;
 use number::Number;
@@ -97,7 +97,7 @@ enum Test {
     /// `>`, `>=`, `<`, `<=`: only between numbers.
     Compare(Comparison, Number),
     /// `~~` and `~*`.
-    Matches(Regex),
+    Matches(Regexp),
     /// `in`.
     In(Vec<Operand>),
     /// `has`: one of the values sent, or a member of one as a list with commas.
@@ -162,7 +162,7 @@ impl Test {
             Self::Compare(comparison, number) => {
                 Number::parse(value).is_some_and(|value| comparison.holds(value.cmp(number)))
             }
-            Self::Matches(pattern) => pattern.is_match(value),
+            Self::Matches(pattern) => pattern.regex().is_match(value),
             Self::In(operands) => operands.iter().any(|operand| operand.is(value)),
             Self::Within(networks) => value
                 .parse::<IpAddr>()

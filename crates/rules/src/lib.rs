@@ -12,6 +12,7 @@ pub mod limit;
 pub mod plan;
 pub mod plugin;
 pub mod record;
+pub mod regexp;
 pub mod rewrite;
 pub mod route;
 pub mod shards;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use regex::{Captures, Regex};
+use regex::Captures;
 
 use crate::fact::Facts;
+use crate::regexp::Regexp;
 use crate::target::{Target, TargetFault, normalise};
 use crate::variable::{Part, Template};
 use draft::{Draft, Ink};
@@ -19,7 +20,7 @@ pub struct Rewrite {
     /// The new path, with variables; wins over `regex_uri`.
     pub uri: Option<Template>,
     /// Pairs tried in order; the first whose pattern matches is applied once.
-    pub regex_uri: Vec<(Regex, Template)>,
+    pub regex_uri: Vec<(Regexp, Template)>,
     /// The `Host` and, over TLS, the server name the upstream is asked for.
     pub host: Option<HeaderValue>,
     pub method: Option<Method>,
@@ -142,7 +143,7 @@ impl Rewrite {
     ) -> Result<Option<Applied>, RewriteFault> {
         let mut pairs = self.regex_uri.iter();
         let Some((found, replacement)) =
-            pairs.find_map(|(pattern, text)| pattern.captures(path).map(|found| (found, text)))
+            pairs.find_map(|(pattern, text)| Some((pattern.regex().captures(path)?, text)))
         else {
             return Ok(None);
         };

@@ -3,7 +3,7 @@
 mod headers;
 
 use http::Method;
-use regex::{Regex, RegexBuilder};
+use rules::regexp::{Case, Regexp};
 use rules::rewrite::Rewrite;
 use rules::variable::Template;
 use serde_json::Value;
@@ -63,7 +63,7 @@ fn uri<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Template> {
 }
 
 /// Reads pairs of a pattern and what replaces it.
-fn regex_uri<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Vec<(Regex, Template)>> {
+fn regex_uri<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Vec<(Regexp, Template)>> {
     let texts = list(1, REGEX_TEXTS_MAX, text(0, 4096))(reader, value)?;
     if value.as_array().is_some_and(|items| items.len() != texts.len()) {
         return None;
@@ -85,18 +85,13 @@ fn regex_uri<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Vec<(Regex
     Some(pairs)
 }
 
-fn compile(reader: &mut Reader<'_>, pattern: &str, replacement: &str) -> Option<Regex> {
-    let built = RegexBuilder::new(pattern)
-        .size_limit(REGEX_BYTES_MAX)
-        .dfa_size_limit(REGEX_BYTES_MAX)
-        .nest_limit(REGEX_DEPTH_MAX)
-        .build();
-    let error = match built {
+fn compile(reader: &mut Reader<'_>, pattern: &str, replacement: &str) -> Option<Regexp> {
+    let error = match Regexp::parse(pattern, Case::Minded, REGEX_DEPTH_MAX) {
         Ok(regex) => return Some(regex),
         Err(error) => error,
     };
     let why = match error {
-        regex::Error::CompiledTooBig(_) => format!("compiles to over {REGEX_BYTES_MAX} bytes"),
+        regex::Error::CompiledTooBig(_) => format!("compiles to over {} bytes", Regexp::BYTES_MAX),
         other => {
             let why = other.to_string();
             why.lines().last().unwrap_or_default().trim().to_owned()
@@ -108,7 +103,5 @@ fn compile(reader: &mut Reader<'_>, pattern: &str, replacement: &str) -> Option<
 
 /// Patterns and replacements together.
 const REGEX_TEXTS_MAX: usize = 128;
-/// Bytes of a compiled pattern, and of its cache of states. A larger one is refused.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Groups in groups of a pattern. A deeper one is refused.
 const REGEX_DEPTH_MAX: u32 = 64;

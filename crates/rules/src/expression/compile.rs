@@ -1,9 +1,9 @@
 //! From JSON to a condition, with every fault at once.
 
-use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::{Comparison, ExpressionFault, Node, Number, Operand, Test};
+use crate::regexp::{Case, Regexp};
 use crate::route::Network;
 use crate::variable::Variable;
 
@@ -144,19 +144,16 @@ fn number(json: &Value, faults: &mut Faults) -> Option<Number> {
     })
 }
 
-fn pattern(json: &Value, ignore_case: bool, faults: &mut Faults) -> Option<Regex> {
+fn pattern(json: &Value, ignore_case: bool, faults: &mut Faults) -> Option<Regexp> {
     let Value::String(text) = json else {
         return faults.add("the value must be a regular expression");
     };
-    let built = RegexBuilder::new(text)
-        .case_insensitive(ignore_case)
-        .size_limit(REGEX_BYTES_MAX)
-        .dfa_size_limit(REGEX_BYTES_MAX)
-        .build();
-    match built {
+    let case = if ignore_case { Case::Ignored } else { Case::Minded };
+    match Regexp::parse(text, case, REGEX_DEPTH_MAX) {
         Ok(pattern) => Some(pattern),
         Err(regex::Error::CompiledTooBig(_)) => {
-            faults.add(format!("the regular expression compiles to over {REGEX_BYTES_MAX} bytes"))
+            let limit = Regexp::BYTES_MAX;
+            faults.add(format!("the regular expression compiles to over {limit} bytes"))
         }
         Err(fault) => faults.add(format!("the regular expression is not one: {fault}")),
     }
@@ -190,5 +187,5 @@ const OPERATORS: [&str; 11] =
 /// Arrays in arrays. Beyond it the expression is refused.
 const DEPTH_MAX: usize = 16;
 
-/// Bytes of a compiled regular expression, and of its cache of states. A larger one is refused.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Groups in groups of a regular expression. A deeper one is refused.
+const REGEX_DEPTH_MAX: u32 = 250;

@@ -4,9 +4,10 @@ use http::header::{AUTHORIZATION, HOST};
 use proptest::prelude::{ProptestConfig, Strategy, prop, prop_assert, proptest};
 
 use super::{
-    Arc, Captured, HeaderMap, HeaderText, HeaderValue, PathAndQuery, Regex, Rewrite, RewriteFault,
+    Arc, Captured, HeaderMap, HeaderText, HeaderValue, PathAndQuery, Regexp, Rewrite, RewriteFault,
 };
 use crate::fact::sample::Sample;
+use crate::regexp::Case;
 use crate::target::{Target, TargetFault};
 use crate::variable::Template;
 
@@ -31,7 +32,8 @@ fn uri(text: &str) -> Rewrite {
 
 fn regex(pairs: &[(&str, &str)]) -> Rewrite {
     let pair = |(pattern, text): &(&str, &str)| {
-        (Regex::new(pattern).unwrap(), Template::parse_with_captures(text).unwrap())
+        let pattern = Regexp::parse(pattern, Case::Minded, 64).unwrap();
+        (pattern, Template::parse_with_captures(text).unwrap())
     };
     Rewrite { regex_uri: pairs.iter().map(pair).collect(), ..Rewrite::default() }
 }
