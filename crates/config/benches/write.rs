@@ -2,16 +2,19 @@
 //!
 //! `cargo bench -p config` prints microseconds: the median of many changes, each of one resource.
 //! `compile` is a compiler that remembers; `afresh` is one that does not, as at a start; `index` is
-//! the part of both that building the index of routes takes.
+//! the part of the latter that indexing the routes takes.
 #![expect(clippy::print_stdout, reason = "the figures are what a bench is for")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on ends")]
 
 use std::sync::Arc;
 
 use config::{Change, Command, Compiler, Expect, Key, Keyring, Kind, Reference, Stamp, State};
-use model::{Clock as _, Entropy, Secret, SystemClock, SystemEntropy, Timestamp};
+use model::{Clock as _, Entropy, Revision, Secret, SystemClock, SystemEntropy, Timestamp};
 use rules::route::RouteIndex;
 use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     println!("microseconds, median of {CHANGES} changes");
@@ -71,8 +74,9 @@ impl Bench {
             if round % 10 == 1 {
                 afresh.push(self.time(|| config::compile(&next, &self.keyring, &resolve, 0)).0);
             }
-            let routes = compiled.routes.iter().map(Arc::clone).collect();
-            index.push(self.time(|| RouteIndex::build(routes)).0);
+            let routes = compiled.routes.iter().map(Arc::clone);
+            let routes: Vec<_> = routes.map(|route| (Revision::ZERO, route)).collect();
+            index.push(self.time(|| RouteIndex::from_iter(routes)).0);
             (state, snapshot) = (next, compiled);
         }
         drop(snapshot);

@@ -1,11 +1,11 @@
 //! Routes: which one takes a request.
 
-mod forest;
 mod host;
 mod index;
 mod method;
 mod network;
 mod pattern;
+mod tree;
 
 use std::sync::Arc;
 

@@ -81,6 +81,9 @@ impl<K: Eq + Hash + Clone, V: Clone> Shards<K, V> {
             Arc::make_mut(part).remove(key);
             self.len -= 1;
         }
+        if self.len == 0 {
+            *self = Self::default();
+        }
     }
 }
 

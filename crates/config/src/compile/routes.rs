@@ -1,9 +1,9 @@
 //! Routes with their upstreams, and the index over them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::Revision;
+use model::RouteId;
 use rules::route::{Route, RouteIndex};
 
 use super::opened::Opened;
@@ -14,14 +14,11 @@ use crate::state::State;
 /// The routes that take requests, as they were compiled last.
 #[derive(Default)]
 pub(super) struct RoutesMemory {
-    /// Each with the revision that made it.
-    routes: BTreeMap<Key, (Revision, Arc<Route>)>,
     index: RouteIndex,
 }
 
 impl RoutesMemory {
-    /// Compiles the routes again that were opened again, or whose upstream was. The index is built
-    /// anew when there is one.
+    /// Compiles the routes again that were opened again, or whose upstream was.
     pub(super) fn renew(&mut self, state: &State, opened: &Opened, stale: &BTreeSet<Key>) {
         let mut touched: BTreeSet<&Key> = BTreeSet::new();
         for key in stale {
@@ -41,29 +38,17 @@ impl RoutesMemory {
         }
         for key in &touched {
             match (route(key, opened), state.get(key)) {
-                (Some(route), Some(stored)) => {
-                    self.routes.insert((*key).clone(), (stored.created, Arc::new(route)));
-                }
-                _ => {
-                    self.routes.remove(*key);
-                }
+                // Among equals the one that was there first wins; those of one command, by their
+                // ids.
+                (Some(route), Some(stored)) => self.index.insert(stored.created, Arc::new(route)),
+                _ => self.index.remove(&RouteId::new(&key.id)),
             }
-        }
-        if !touched.is_empty() {
-            self.index = self.build();
         }
     }
 
     /// Every route, findable.
     pub(super) const fn index(&self) -> &RouteIndex {
         &self.index
-    }
-
-    fn build(&self) -> RouteIndex {
-        let mut routes: Vec<&(Revision, Arc<Route>)> = self.routes.values().collect();
-        // Among equals the one that was there first wins; those of one command, by their ids.
-        routes.sort_by_key(|(created, _)| *created);
-        RouteIndex::build(routes.into_iter().map(|(_, route)| Arc::clone(route)).collect())
     }
 }
 

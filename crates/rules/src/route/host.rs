@@ -1,16 +1,17 @@
 //! Hosts: exact, then the longest wildcard, then `*`, then the routes without a host.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::forest::Tree;
+use super::tree::Tree;
+use crate::shards::Shards;
 
-/// The tree of each host pattern.
+/// The tree of each host pattern. Cheap to clone.
 ///
 /// A pattern with a port is compared with the host as sent, and is asked before the patterns
 /// without one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hosts {
     with_port: Names,
     without_port: Names,
@@ -21,62 +22,33 @@ pub(super) struct Hosts {
 }
 
 /// Host patterns that are compared with the same text.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Names {
-    exact: HashMap<Arc<str>, Tree>,
+    exact: Shards<Arc<str>, Tree>,
     /// By what follows the leading `*`.
-    wild: HashMap<Box<str>, Tree>,
-    /// The lengths of the keys of `wild`, longest first, each once.
-    wild_bytes: Vec<usize>,
-}
-
-/// Numbers for host patterns while claims are gathered.
-#[derive(Debug, Default)]
-pub(super) struct Numbers<'a>(HashMap<&'a Arc<str>, usize>);
-
-impl<'a> Numbers<'a> {
-    /// The number of the routes that name no host.
-    pub(super) const HOSTLESS: usize = 0;
-
-    /// How many numbers are given.
-    pub(super) fn count(&self) -> usize {
-        self.0.len() + 1
-    }
-
-    /// The number of a host pattern.
-    pub(super) fn of(&mut self, pattern: &'a Arc<str>) -> usize {
-        let next = self.count();
-        *self.0.entry(pattern).or_insert(next)
-    }
+    wild: Shards<Arc<str>, Tree>,
+    /// The lengths of the keys of `wild`, and how many have each.
+    wild_bytes: BTreeMap<usize, usize>,
 }
 
 impl Hosts {
-    /// Names the trees, which stand in the order of their numbers.
-    pub(super) fn build(numbers: Numbers<'_>, trees: &[Tree]) -> Self {
-        let tree = |number| trees.get(number).copied().unwrap_or_default();
-        let mut hosts = Self { hostless: tree(Numbers::HOSTLESS), ..Self::default() };
-        hosts.without_port.exact.reserve(trees.len());
-        for (pattern, number) in numbers.0 {
-            let tree = tree(number);
-            let names =
-                if has_port(pattern) { &mut hosts.with_port } else { &mut hosts.without_port };
-            match pattern.strip_prefix('*') {
-                Some("") => hosts.any = tree,
-                Some(tail) => drop(names.wild.insert(tail.into(), tree)),
-                None => drop(names.exact.insert(Arc::clone(pattern), tree)),
-            }
+    /// Changes the tree of a host pattern, or of the routes that name none.
+    pub(super) fn change(&mut self, pattern: Option<&Arc<str>>, change: impl FnOnce(&mut Tree)) {
+        let Some(pattern) = pattern else { return change(&mut self.hostless) };
+        let names = if has_port(pattern) { &mut self.with_port } else { &mut self.without_port };
+        match pattern.strip_prefix('*') {
+            Some("") => change(&mut self.any),
+            Some(tail) => names.change_wild(&tail.into(), change),
+            None => edit(&mut names.exact, pattern, change),
         }
-        hosts.with_port.measure();
-        hosts.without_port.measure();
-        hosts
     }
 
     /// The first answer that a tree gives, asked from the most specific host pattern to the least.
-    pub(super) fn find<T>(
-        &self,
+    pub(super) fn find<'t, T>(
+        &'t self,
         host: &str,
         host_header: &str,
-        mut ask: impl FnMut(Tree) -> Option<T>,
+        mut ask: impl FnMut(&'t Tree) -> Option<T>,
     ) -> Option<T> {
         let sent = self.with_port.lower(host_header);
         self.with_port
@@ -85,27 +57,31 @@ impl Hosts {
             .or_else(|| self.without_port.exact(host).and_then(&mut ask))
             .or_else(|| self.with_port.wild(&sent).find_map(&mut ask))
             .or_else(|| self.without_port.wild(host).find_map(&mut ask))
-            .or_else(|| ask(self.any))
-            .or_else(|| ask(self.hostless))
+            .or_else(|| ask(&self.any))
+            .or_else(|| ask(&self.hostless))
     }
 }
 
 impl Names {
-    fn measure(&mut self) {
-        self.wild_bytes = self.wild.keys().map(|tail| tail.len()).collect();
-        self.wild_bytes.sort_unstable_by(|one, other| other.cmp(one));
-        self.wild_bytes.dedup();
+    fn change_wild(&mut self, tail: &Arc<str>, change: impl FnOnce(&mut Tree)) {
+        let before = self.wild.len();
+        edit(&mut self.wild, tail, change);
+        let count = self.wild_bytes.entry(tail.len()).or_default();
+        *count = (*count + self.wild.len()).saturating_sub(before);
+        if *count == 0 {
+            self.wild_bytes.remove(&tail.len());
+        }
     }
 
-    fn exact(&self, host: &str) -> Option<Tree> {
-        if self.exact.is_empty() { None } else { self.exact.get(host).copied() }
+    fn exact(&self, host: &str) -> Option<&Tree> {
+        if self.exact.is_empty() { None } else { self.exact.get(host) }
     }
 
     /// The trees whose wildcard takes at least one character of the host, longest tail first.
-    fn wild(&self, host: &str) -> impl Iterator<Item = Tree> {
-        self.wild_bytes.iter().filter_map(move |bytes| {
+    fn wild(&self, host: &str) -> impl Iterator<Item = &Tree> {
+        self.wild_bytes.keys().rev().filter_map(move |bytes| {
             let taken = host.len().checked_sub(*bytes).filter(|taken| *taken > 0)?;
-            self.wild.get(host.get(taken..)?).copied()
+            self.wild.get(host.get(taken..)?)
         })
     }
 
@@ -116,6 +92,17 @@ impl Names {
             return Cow::Owned(host.to_ascii_lowercase());
         }
         Cow::Borrowed(host)
+    }
+}
+
+/// Changes one tree, and forgets it once it is empty.
+fn edit(trees: &mut Shards<Arc<str>, Tree>, name: &Arc<str>, change: impl FnOnce(&mut Tree)) {
+    let mut tree = trees.get(name).cloned().unwrap_or_default();
+    change(&mut tree);
+    if tree.is_empty() {
+        trees.remove(name);
+    } else {
+        trees.insert(Arc::clone(name), tree);
     }
 }
 

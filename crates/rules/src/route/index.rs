@@ -1,28 +1,26 @@
 //! The index of routes: from a request's facts to the route that takes it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::RouteId;
+use model::{Revision, RouteId};
 
 use super::Route;
-use super::forest::{Claim, Forest};
-use super::host::{Hosts, Numbers};
+use super::host::Hosts;
 use super::pattern::Pattern;
+use super::tree::{Claim, Tree};
 use crate::fact::Facts;
+use crate::shards::Shards;
 
-/// Every route, findable. Built off the request path and swapped whole; cheap to clone.
+/// Every route, findable. Changed off the request path; clones cost nothing, and share what
+/// neither of them changes.
 #[derive(Clone, Debug, Default)]
 pub struct RouteIndex(Arc<Index>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Index {
-    /// In the order given.
-    routes: Vec<Arc<Route>>,
-    /// Numbers of routes.
-    by_id: HashMap<RouteId, usize>,
+    /// Each with the revision that made it.
+    routes: Shards<RouteId, (Revision, Arc<Route>)>,
     hosts: Hosts,
-    forest: Forest,
 }
 
 /// The encoded slashes of a path decide which route takes it: two parsers would disagree.
@@ -31,28 +29,26 @@ struct Index {
 pub struct Ambiguous;
 
 impl RouteIndex {
-    /// Indexes routes; among equals the one given first wins.
-    #[must_use]
-    pub fn build(routes: Vec<Arc<Route>>) -> Self {
-        let mut by_id = HashMap::with_capacity(routes.len());
-        let mut numbers = Numbers::default();
-        let mut claims = Vec::with_capacity(routes.len());
-        for (number, route) in routes.iter().enumerate() {
-            by_id.entry(route.id.clone()).or_insert(number);
-            for uri in &route.uris {
-                let mut add = |tree| {
-                    let pattern = Pattern::new(uri);
-                    claims.push(Claim { tree, pattern, priority: route.priority, route: number });
-                };
-                if route.hosts.is_empty() {
-                    add(Numbers::HOSTLESS);
-                }
-                route.hosts.iter().for_each(|host| add(numbers.of(host)));
-            }
+    /// Puts a route in the place of the one that has its id, if there is one. Among equals the
+    /// route wins that an older revision made; of those of one revision, the one with the lower id.
+    pub fn insert(&mut self, made: Revision, route: Arc<Route>) {
+        self.remove(&route.id);
+        let Index { routes, hosts } = Arc::make_mut(&mut self.0);
+        each_claim(hosts, &route, |tree, pattern| {
+            tree.insert(Claim { pattern, made, route: Arc::clone(&route) });
+        });
+        routes.insert(route.id.clone(), (made, route));
+    }
+
+    /// Takes a route out, if it is there.
+    pub fn remove(&mut self, id: &RouteId) {
+        if !self.0.routes.contains_key(id) {
+            return;
         }
-        let (forest, trees) = Forest::build(claims, numbers.count());
-        let hosts = Hosts::build(numbers, &trees);
-        Self(Arc::new(Index { routes, by_id, hosts, forest }))
+        let Index { routes, hosts } = Arc::make_mut(&mut self.0);
+        let Some((_, route)) = routes.get(id).cloned() else { return };
+        each_claim(hosts, &route, |tree, pattern| tree.remove(&pattern, &route));
+        routes.remove(id);
     }
 
     /// How many routes there are.
@@ -67,22 +63,22 @@ impl RouteIndex {
         self.0.routes.is_empty()
     }
 
-    /// The routes in the order given.
-    pub fn iter(&self) -> std::slice::Iter<'_, Arc<Route>> {
-        self.0.routes.iter()
+    /// The routes, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.0.routes.values().map(|(_, route)| route)
     }
 
     /// The route of this id.
     #[must_use]
     pub fn get(&self, id: &RouteId) -> Option<&Arc<Route>> {
-        self.0.routes.get(*self.0.by_id.get(id)?)
+        self.0.routes.get(id).map(|(_, route)| route)
     }
 
     /// The route that takes a request; `None` when none does.
     ///
     /// The most specific host pattern first, then the exact path, then the longest prefix; on the
-    /// same path the higher priority, the longer pattern, the one given first. A route whose
-    /// conditions fail leaves the request to the next.
+    /// same path the higher priority, the longer pattern, the older route. A route whose conditions
+    /// fail leaves the request to the next.
     ///
     /// # Errors
     /// When the path holds an encoded slash or backslash which no trailing `*` of the route took,
@@ -108,25 +104,34 @@ impl RouteIndex {
 
     /// The route of one reading of the path, and where the part begins that a trailing `*` took.
     fn choose(&self, facts: &Facts<'_>) -> Option<(&Arc<Route>, usize)> {
-        let Index { routes, hosts, forest, .. } = &*self.0;
         let path = facts.target.normal();
-        hosts.find(facts.host, facts.host_header, |tree| {
-            let (claim, taken_from) = forest.find(tree, path, |claim| {
-                routes.get(claim.route).is_some_and(|route| route.accepts(facts))
-            })?;
-            Some((routes.get(claim.route)?, taken_from))
+        self.0.hosts.find(facts.host, facts.host_header, |tree| {
+            let (claim, taken_from) = tree.find(path, |claim| claim.route.accepts(facts))?;
+            Some((&claim.route, taken_from))
         })
     }
 }
 
-impl<'a> IntoIterator for &'a RouteIndex {
-    type Item = &'a Arc<Route>;
-    type IntoIter = std::slice::Iter<'a, Arc<Route>>;
+/// Collects routes, each with the revision that made it.
+impl FromIterator<(Revision, Arc<Route>)> for RouteIndex {
+    fn from_iter<I: IntoIterator<Item = (Revision, Arc<Route>)>>(routes: I) -> Self {
+        let mut index = Self::default();
+        routes.into_iter().for_each(|(made, route)| index.insert(made, route));
+        index
+    }
+}
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
+/// Changes every tree that a route has a claim in.
+fn each_claim(hosts: &mut Hosts, route: &Route, mut change: impl FnMut(&mut Tree, Pattern)) {
+    for uri in &route.uris {
+        if route.hosts.is_empty() {
+            hosts.change(None, |tree| change(tree, Pattern::new(uri)));
+        }
+        for host in &route.hosts {
+            hosts.change(Some(host), |tree| change(tree, Pattern::new(uri)));
+        }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -253,7 +253,9 @@ fn shown(compiled: &Result<Snapshot, Vec<(Key, Fault)>>) -> Vec<String> {
         Err(faults) => return vec![format!("{faults:?}")],
     };
     let mut lines = vec![format!("{} {:?}", snapshot.revision, snapshot.unresolved)];
-    lines.extend(snapshot.routes.iter().map(|route| shown_route(route)));
+    let routes: BTreeMap<&RouteId, &Arc<Route>> =
+        snapshot.routes.iter().map(|route| (&route.id, route)).collect();
+    lines.extend(routes.into_values().map(|route| shown_route(route)));
     for path in ["/a", "/a/b", "/a/c", "/b"] {
         lines.push(format!("{path} {:?}", found(snapshot, path)));
     }

@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use model::Revision;
+
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert_eq, proptest};
 use proptest::prop_oneof;
 use serde_json::json;
@@ -24,7 +26,7 @@ fn check(routes: &[&str], request: &str, expected: Result<Option<&str>, Ambiguou
 }
 
 fn check_routes(routes: Vec<Route>, request: &str, expected: Result<Option<&str>, Ambiguous>) {
-    let index = RouteIndex::build(routes.into_iter().map(Arc::new).collect());
+    let index = indexed(routes.into_iter().map(Arc::new));
     let sample = sample(request);
     let found = index.find(&sample.facts());
     assert_eq!(found.map(|route| route.map(|route| route.id.as_str())), expected, "{request}");
@@ -44,7 +46,12 @@ fn hosts(host: &str) -> Vec<Arc<str>> {
     if host == "-" { Vec::new() } else { vec![Arc::from(host)] }
 }
 
-fn route(id: &str, uri: &str) -> Route {
+/// Routes of which each is older than the next.
+fn indexed(routes: impl IntoIterator<Item = Arc<Route>>) -> RouteIndex {
+    (0..).map(Revision::new).zip(routes).collect()
+}
+
+pub(in crate::route) fn route(id: &str, uri: &str) -> Route {
     Route {
         id: RouteId::new(id),
         name: Arc::from(id),
@@ -201,7 +208,7 @@ fn conditions_on_the_path_hold_in_both_readings() {
 
 #[test]
 fn a_route_is_found_by_its_id() {
-    let index = RouteIndex::build(vec![Arc::new(route("a", "/")), Arc::new(route("b", "/"))]);
+    let index = indexed(["a", "b"].map(|id| Arc::new(route(id, "/"))));
     assert_eq!(index.get(&RouteId::new("b")).unwrap().id.as_str(), "b");
     assert!(index.get(&RouteId::new("c")).is_none());
     assert_eq!((index.len(), index.iter().count(), index.is_empty()), (2, 2, false));
@@ -350,11 +357,56 @@ proptest! {
         routes in some_routes(),
         requests in prop::collection::vec(some_request(), 1..16),
     ) {
-        let index = RouteIndex::build(routes.clone());
+        let index = indexed(routes.clone());
         for request in requests {
             let sample = sample(&request);
             let found = index.find(&sample.facts()).map(|route| route.map(|route| route.id.clone()));
             prop_assert_eq!(found, reference(&routes, &sample.facts()), "{}", request);
         }
     }
+
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_index_that_was_changed_agrees_too_and_a_clone_keeps_what_it_had(
+        first in some_routes(),
+        second in some_routes(),
+        order in any::<prop::sample::Index>(),
+        removed in prop::collection::vec(0..24_usize, 0..24),
+        requests in prop::collection::vec(some_request(), 1..8),
+    ) {
+        // Those of the second list take the place of those of the first that have their numbers.
+        let mut index = RouteIndex::default();
+        put(&mut index, &first, order);
+        let before = index.clone();
+        put(&mut index, &second, order);
+        let mut last = second.clone();
+        last.extend(first.iter().skip(second.len()).map(Arc::clone));
+        for number in removed {
+            index.remove(&RouteId::new(&number.to_string()));
+            last.retain(|route| route.id.as_str() != number.to_string());
+        }
+        prop_assert_eq!(index.len(), last.len());
+        for request in requests {
+            let sample = sample(&request);
+            let facts = sample.facts();
+            for (index, routes) in [(&before, &first), (&index, &last)] {
+                let found = index.find(&facts).map(|route| route.map(|route| route.id.clone()));
+                prop_assert_eq!(found, reference(routes, &facts), "{}", &request);
+            }
+        }
+        last.iter().for_each(|route| index.remove(&route.id));
+        prop_assert_eq!(format!("{index:?}"), format!("{:?}", RouteIndex::default()));
+    }
+}
+
+/// Puts routes, of which each is older than the next, beginning anywhere among them.
+fn put(index: &mut RouteIndex, routes: &[Arc<Route>], order: prop::sample::Index) {
+    let first = if routes.is_empty() { 0 } else { order.index(routes.len()) };
+    let numbered = (0..).map(Revision::new).zip(routes);
+    let (later, sooner) = (numbered.clone().take(first), numbered.skip(first));
+    sooner.chain(later).for_each(|(made, route)| index.insert(made, Arc::clone(route)));
 }
