@@ -134,19 +134,33 @@ impl Fleet {
     }
 }
 
+/// A node without peers.
+pub(crate) async fn open_alone(dir: &Path) -> Result<(Handle, Task), Error> {
+    cluster::open(options(dir, 1)).await
+}
+
 async fn open(
     dir: &Path,
     net: &Arc<Net>,
     id: u64,
     joined: Option<Joined>,
 ) -> Result<(Handle, Task), Error> {
+    let (transport, address) = (net.wire(id), peer(id).address);
+    let log = LogBounds { cut_every: 100, keep: 20 };
+    let network = Network { transport, address, joined, log };
+    let (handle, task) = cluster::open_in_cluster(options(dir, id), network).await?;
+    net.attach(id, handle.clone());
+    Ok((handle, task))
+}
+
+fn options(dir: &Path, id: u64) -> Options {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    let options = Options {
+    Options {
         dir: dir.to_path_buf(),
         node: NodeName::new(&format!("node-{id}")),
         clock: Arc::new(SystemClock::start()),
@@ -154,13 +168,7 @@ async fn open(
         environment: Arc::new(|_| None),
         vault_tls: Arc::new(tls),
         credentials: Vec::new(),
-    };
-    let (transport, address) = (net.wire(id), peer(id).address);
-    let log = LogBounds { cut_every: 100, keep: 20 };
-    let network = Network { transport, address, joined, log };
-    let (handle, task) = cluster::open_in_cluster(options, network).await?;
-    net.attach(id, handle.clone());
-    Ok((handle, task))
+    }
 }
 
 fn peer(id: u64) -> Peer {
