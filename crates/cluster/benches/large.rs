@@ -19,7 +19,7 @@ use config::{Change, Command, Expect, Key, Kind, Stamp};
 use model::{Clock as _, SystemClock, Timestamp, Uptime};
 use serde_json::{Value, json};
 
-use fleet::{Fleet, open_alone};
+use fleet::{Fleet, options};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -50,7 +50,7 @@ fn main() {
 /// The whole document in one command, then changes of one route.
 async fn write(dir: &Path, routes: usize) {
     let mut bench = Bench::new("one node");
-    let (handle, task) = open_alone(dir).await.unwrap();
+    let (handle, task) = cluster::open(options(dir, 1)).await.unwrap();
     let document = document(routes);
     bench.line("opened empty, document at hand");
     let asked = handle.clone();
@@ -58,7 +58,7 @@ async fn write(dir: &Path, routes: usize) {
     let mut slowest = Duration::ZERO;
     while !proposing.is_finished() {
         let start = bench.clock.uptime();
-        handle.status();
+        assert!(handle.status().ready());
         slowest = slowest.max(bench.clock.uptime().since(start));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -83,7 +83,7 @@ async fn write(dir: &Path, routes: usize) {
 /// A start on what was written: to the first snapshot.
 async fn restart(dir: &Path, routes: usize) {
     let mut bench = Bench::new("started again");
-    let (handle, task) = open_alone(dir).await.unwrap();
+    let (handle, task) = cluster::open(options(dir, 1)).await.unwrap();
     bench.line("first snapshot");
     assert_eq!(handle.snapshots().borrow().routes.len(), routes);
     task.stop().await;

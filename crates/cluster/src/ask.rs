@@ -2,6 +2,8 @@
 //!
 //! Both travel between nodes as JSON when another node leads.
 
+use std::sync::Arc;
+
 use config::{Applied, Fault, Key, Rejected};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -15,7 +17,8 @@ pub(crate) struct Ask {
     pub(crate) id: ProposalId,
     /// Given when it may have been sent before: an entry that was applied before the first time.
     pub(crate) since: Option<u64>,
-    pub(crate) change: Change,
+    /// Shared, since it may be large and is asked more than once.
+    pub(crate) change: Arc<Change>,
 }
 
 /// What became of it.

@@ -25,10 +25,11 @@ impl Node {
             let why = "there are no random bytes to name the change by".to_owned();
             AskError::Unavailable { why, kept: Kept::No }
         })?;
-        let mut ask = Ask { id: ProposalId(id), since: None, change };
+        let mut ask = Ask { id: ProposalId(id), since: None, change: Arc::new(change) };
+        let extra = wait_for_size(&ask.change);
         let mut hope = Hope { sent: false, why: NO_LEADER.to_owned() };
         let asking = self.ask_until_judged(&mut ask, &mut hope);
-        let asked = tokio::time::timeout(ANSWER_WAIT, asking).await;
+        let asked = tokio::time::timeout(ANSWER_WAIT + extra, asking).await;
         let Ok(answered) = asked else {
             let Hope { sent, why } = hope;
             return Err(AskError::Unavailable { why, kept: kept(sent) });
@@ -108,7 +109,8 @@ impl Node {
 
     /// Puts a change before another node's judge.
     async fn ask_there(&self, peer: &Peer, ask: &Ask) -> Told {
-        match self.call(peer, MessageKind::Propose, ask, FORWARD_WAIT).await {
+        let wait = FORWARD_WAIT + wait_for_size(&ask.change);
+        match self.call(peer, MessageKind::Propose, ask, wait).await {
             Ok(told) => told,
             Err(
                 TransportError::Unreachable { .. }
@@ -204,6 +206,15 @@ const fn kept(may_be_made: bool) -> Kept {
     if may_be_made { Kept::Unknown } else { Kept::No }
 }
 
+/// How much longer a large change may take than a small one.
+fn wait_for_size(change: &Change) -> Duration {
+    let changes = match change {
+        Change::Document(command) => command.changes.len(),
+        Change::Facts(command) => command.changes.len(),
+    };
+    CHANGE_WAIT * u32::try_from(changes).unwrap_or(u32::MAX)
+}
+
 /// What is said when a change finds nobody to judge it.
 const NO_LEADER: &str = "no majority of the nodes can be reached";
 
@@ -212,6 +223,9 @@ const QUEUE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a change may take altogether: many batches on a slow disk, or several elections.
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
+/// How much longer for each change of a command: what judging it takes on a busy machine.
+const CHANGE_WAIT: Duration = Duration::from_micros(300);
 
 /// How long one node may take to answer for another's change; longer than an entry may take.
 const FORWARD_WAIT: Duration = Duration::from_secs(10);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use config::{Applied, Command, Effect, EffectKind, Fault, Key, Keyring, Rejected, State};
 use model::{Entropy, Revision};
+use serde_json::Value;
 
 use crate::ask::{Ask, Refusal, Told};
 use crate::board::Board;
@@ -105,23 +106,25 @@ impl Bench {
         if proposals.iter().any(|proposal| proposal.id == ask.id) {
             return Told::unsure("the change was sent twice at once");
         }
-        let judged = match ask.change.clone() {
-            Change::Document(mut command) => {
-                let sealed = seal(&draft.state, &mut command, &self.keyring, &*self.entropy);
-                let applied = sealed.and_then(|()| draft.document(&command));
-                if let Ok(applied) = &applied
-                    && changes_something(applied)
-                {
-                    draft.note(ask.id, Some(applied));
-                    proposals.push(Proposal { id: ask.id, change: Change::Document(command) });
-                }
+        let judged = match &*ask.change {
+            Change::Document(command) => {
+                let made = seal(&draft.state, command, &self.keyring, &*self.entropy)
+                    .and_then(|command| Ok((draft.document(&command)?, command)));
+                let applied = made.map(|(applied, command)| {
+                    if changes_something(&applied) {
+                        draft.note(ask.id, Some(&applied));
+                        proposals.push(Proposal { id: ask.id, change: Change::Document(command) });
+                    }
+                    applied
+                });
                 applied.map_err(Refusal::Rejected)
             }
             Change::Facts(command) => {
-                let made = draft.facts(&command).map_err(Refusal::Facts);
+                let made = draft.facts(command).map_err(Refusal::Facts);
                 if made.is_ok() {
                     draft.note(ask.id, None);
-                    proposals.push(Proposal { id: ask.id, change: Change::Facts(command) });
+                    let change = Change::Facts(command.clone());
+                    proposals.push(Proposal { id: ask.id, change });
                 }
                 made.map(|()| Applied { revision: draft.state.revision(), effects: Vec::new() })
             }
@@ -160,32 +163,43 @@ fn applied(state: &State, done: &Done) -> Applied {
     Applied { revision: Revision::new(done.revision), effects: effects.collect() }
 }
 
-/// Seals the secrets of a command as people wrote it.
+/// A command as people wrote it, with its secrets sealed.
 ///
 /// # Errors
 /// The faults of a resource that can be judged by its secrets' own text here for the last time.
 pub(crate) fn seal(
     state: &State,
-    command: &mut Command,
+    command: &Command,
     keyring: &Keyring,
     entropy: &dyn Entropy,
-) -> Result<(), Rejected> {
+) -> Result<Command, Rejected> {
+    let Command { at, base, force, changes } = command;
+    let mut base = *base;
     let next = state.revision().next();
-    for change in &mut command.changes {
-        let (key, value) = match change {
-            config::Change::Put { key, value, .. } => (key.clone(), value),
-            config::Change::Create { kind, value } => {
-                // The id is the command's revision, and sealed values are bound to the id.
-                command.base.get_or_insert_with(|| state.revision());
-                (Key::created(*kind, next), value)
-            }
-            config::Change::Delete { .. } => continue,
-        };
-        let previous = state.get(&key).map(|stored| &*stored.value);
-        *value = config::seal(keyring, entropy, &key, value.take(), previous)
-            .map_err(|faults| Rejected::Faults { key, faults })?;
+    if changes.iter().any(|change| matches!(change, config::Change::Create { .. })) {
+        // The id is the command's revision, and sealed values are bound to the id.
+        base.get_or_insert_with(|| state.revision());
     }
-    Ok(())
+    let sealed = |key: &Key, value: &Value| {
+        let previous = state.get(key).map(|stored| &*stored.value);
+        config::seal(keyring, entropy, key, value.clone(), previous)
+            .map_err(|faults| Rejected::Faults { key: key.clone(), faults })
+    };
+    let changes = config::in_parallel(changes, |change| {
+        Ok(match change {
+            config::Change::Put { key, value, expect, stamp } => {
+                let (key, value) = (key.clone(), sealed(key, value)?);
+                config::Change::Put { key, value, expect: *expect, stamp: *stamp }
+            }
+            config::Change::Create { kind, value } => {
+                let value = sealed(&Key::created(*kind, next), value)?;
+                config::Change::Create { kind: *kind, value }
+            }
+            config::Change::Delete { .. } => change.clone(),
+        })
+    });
+    let changes = changes.into_iter().collect::<Result<_, Rejected>>()?;
+    Ok(Command { at: *at, base, force: *force, changes })
 }
 
 /// Bytes of an entry that holds several changes; a batch beyond it is halved.

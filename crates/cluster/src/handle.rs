@@ -81,7 +81,7 @@ impl Handle {
         let node = Arc::clone(&self.0);
         let judged = tokio::task::spawn_blocking(move || {
             let _seat = seat;
-            node.judge_only(command)
+            node.judge_only(&command)
         });
         judged.await.unwrap_or_else(|_| Err(ProposeError::from(Refusal::Defect)))
     }
@@ -155,9 +155,9 @@ impl Node {
         reasons
     }
 
-    fn judge_only(&self, mut command: Command) -> Result<Applied, ProposeError> {
+    fn judge_only(&self, command: &Command) -> Result<Applied, ProposeError> {
         let mut state = State::clone(&self.board.state());
-        seal(&state, &mut command, &self.keyring, &*self.entropy)?;
+        let command = seal(&state, command, &self.keyring, &*self.entropy)?;
         let applied = state.apply(&command)?;
         compile(&state, &self.keyring, &self.secrets, self.secrets.generation())
             .map_err(ProposeError::Faults)?;

@@ -166,6 +166,10 @@ impl RaftStateMachine<Types> for Replica {
             self.membership = membership;
         }
         self.board.show(view);
+        if bytes > WRITTEN_LATER_BYTES_MAX {
+            let store = Arc::clone(&self.store);
+            run(move || store.flush().map_err(|cause| Box::new(write_failed(&cause)))).await?;
+        }
         Ok(applying.verdicts)
     }
 
@@ -235,6 +239,10 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
 /// Entries that are applied where they arrive; more of them might hold others up.
 const AT_ONCE_BYTES_MAX: usize = 64 << 10;
+
+/// Entries whose effect is written together with the next ones. That of larger ones is written at
+/// once: else the next change, however small, would take as long as all of it.
+const WRITTEN_LATER_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests;

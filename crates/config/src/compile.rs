@@ -23,7 +23,7 @@ use crate::state::State;
 use memory::{Memory, Sources};
 
 /// The value of a reference on this node, or why there is none (a sentence without secrets).
-pub type Resolve<'a> = dyn Fn(&Reference) -> Result<Secret<String>, String> + 'a;
+pub type Resolve<'a> = dyn Fn(&Reference) -> Result<Secret<String>, String> + Sync + 'a;
 
 /// Compiles the whole state, once.
 ///

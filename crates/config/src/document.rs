@@ -91,13 +91,19 @@ const fn none(_: &Value) -> Vec<Link> {
 /// With an id ([`Key::id`]), the id itself is checked too, and that the document names no other.
 #[must_use]
 pub fn check(kind: Kind, id: Option<&str>, value: &Value) -> Vec<Fault> {
+    examine(kind, id, value).0
+}
+
+/// Every fault of a document as [`check`] finds them, and the places of it whose secrets are not
+/// stored as they are.
+pub(crate) fn examine(kind: Kind, id: Option<&str>, value: &Value) -> (Vec<Fault>, Vec<Seal>) {
     let mut reader = Reader::new(id);
     drop((shape(kind).read)(&mut reader, value));
     let mut notes = reader.finish();
     if notes.faults.is_empty() {
         notes.faults = strays(value, &notes);
     }
-    notes.faults
+    (notes.faults, stored_otherwise(notes.seals))
 }
 
 /// Reads a document without opening its secrets.
@@ -125,7 +131,10 @@ fn whole(document: Option<Document>, notes: Notes) -> Result<(Document, Notes), 
 pub(crate) fn seals(kind: Kind, value: &Value) -> Vec<Seal> {
     let mut reader = Reader::new(None);
     drop((shape(kind).read)(&mut reader, value));
-    let mut seals = reader.finish().seals;
+    stored_otherwise(reader.finish().seals)
+}
+
+fn stored_otherwise(mut seals: Vec<Seal>) -> Vec<Seal> {
     seals.retain(|seal| seal.custody != Custody::Plain);
     seals
 }

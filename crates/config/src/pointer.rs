@@ -24,16 +24,26 @@ pub(crate) fn push(pointer: &mut String, step: &str) {
 
 /// Visits every text in a value, with its pointer.
 pub(crate) fn texts<'v>(value: &'v Value, at: &str, visit: &mut dyn FnMut(&str, &'v str)) {
+    texts_below(value, &mut at.to_owned(), visit);
+}
+
+/// Leaves the pointer as it was.
+fn texts_below<'v>(value: &'v Value, at: &mut String, visit: &mut dyn FnMut(&str, &'v str)) {
+    let bytes = at.len();
     match value {
         Value::String(text) => visit(at, text),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                texts(item, &join(at, &index.to_string()), visit);
+                push(at, &index.to_string());
+                texts_below(item, at, visit);
+                at.truncate(bytes);
             }
         }
         Value::Object(members) => {
             for (name, member) in members {
-                texts(member, &join(at, name), visit);
+                push(at, name);
+                texts_below(member, at, visit);
+                at.truncate(bytes);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}

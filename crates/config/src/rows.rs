@@ -55,13 +55,13 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
 
     /// Sets the value of a key; gives the one before.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        if self.is_behind_all(&key) {
+            self.push(key, value);
+            return None;
+        }
         let place = self.place(&key).min(self.chunks.len().saturating_sub(1));
         let chunks = Arc::make_mut(&mut self.chunks);
-        let Some(chunk) = chunks.get_mut(place) else {
-            chunks.push(Arc::new(vec![(key, value)]));
-            self.len += 1;
-            return None;
-        };
+        let chunk = chunks.get_mut(place)?;
         let entries = Arc::make_mut(chunk);
         match entries.binary_search_by(|(other, _)| other.cmp(&key)) {
             Ok(found) => {
@@ -76,6 +76,22 @@ impl<K: Ord + Clone, V: Clone> Rows<K, V> {
             chunks.insert(place + 1, Arc::new(upper));
         }
         None
+    }
+
+    fn is_behind_all(&self, key: &K) -> bool {
+        let last = self.chunks.last().and_then(|chunk| chunk.last());
+        last.is_none_or(|(last, _)| last < key)
+    }
+
+    /// Adds an entry behind all others. Those that come in their order fill each chunk before the
+    /// next is begun.
+    fn push(&mut self, key: K, value: V) {
+        self.len += 1;
+        let chunks = Arc::make_mut(&mut self.chunks);
+        match chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK_MAX => Arc::make_mut(chunk).push((key, value)),
+            Some(_) | None => chunks.push(Arc::new(vec![(key, value)])),
+        }
     }
 
     /// Takes a key out; gives its value.

@@ -4,7 +4,7 @@ use model::Entropy;
 use serde_json::Value;
 
 use crate::custody::{Custody, Seal, is_stored, place};
-use crate::document::{check, seals};
+use crate::document::{examine, seals};
 use crate::fault::Fault;
 use crate::key::{Key, Kind};
 use crate::keyring::{HASHED, Keyring, SEALED};
@@ -29,9 +29,9 @@ pub fn seal(
     mut value: Value,
     previous: Option<&Value>,
 ) -> Result<Value, Vec<Fault>> {
-    let mut faults = check(key.kind, Some(&key.id), &value);
+    let (mut faults, places) = examine(key.kind, Some(&key.id), &value);
     let sealer = Sealer { keyring, entropy, key, previous };
-    for place in seals(key.kind, &value) {
+    for place in places {
         let Some(Value::String(text)) = value.pointer_mut(&place.pointer) else { continue };
         match sealer.kept(&place, text) {
             Ok(kept) => *text = kept,

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::command::{Applied, Command, RECORD_VERSION, Rejected, UnknownVersion};
 use crate::key::{Key, Kind};
+use crate::parallel::in_parallel;
 use crate::reference::Written;
 use crate::rows::Rows;
 use draft::Draft;
@@ -144,8 +145,9 @@ impl State {
     /// When the command does not fit the state; nothing has changed then.
     pub fn apply(&mut self, command: &Command) -> Result<Applied, Rejected> {
         let mut draft = Draft::new(self, command)?;
-        for change in &command.changes {
-            draft.make(change)?;
+        let faults = in_parallel(&command.changes, |change| draft.faults(change));
+        for (change, faults) in command.changes.iter().zip(faults) {
+            draft.make(change, faults)?;
         }
         let (state, applied) = draft.finish()?;
         *self = state;

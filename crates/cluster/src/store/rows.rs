@@ -159,9 +159,9 @@ impl Store {
             });
             rows.collect()
         };
-        let rows = read().map_err(self.failed("read"))?.into_iter();
-        let parsed = rows.map(|(name, bytes)| self.parse_row(&name, &bytes));
-        let parsed: Vec<(Key, Stored)> = parsed.collect::<Result<_, Error>>()?;
+        let rows = read().map_err(self.failed("read"))?;
+        let parsed = config::in_parallel(&rows, |(name, bytes)| self.parse_row(name, bytes));
+        let parsed: Vec<(Key, Stored)> = parsed.into_iter().collect::<Result<_, Error>>()?;
         if let Some((key, _)) = parsed.iter().find(|(_, stored)| stored.modified > revision) {
             let what = format!("row {} is newer than the store", key.path());
             return Err(corrupt(&self.path, what));

@@ -134,11 +134,6 @@ impl Fleet {
     }
 }
 
-/// A node without peers.
-pub(crate) async fn open_alone(dir: &Path) -> Result<(Handle, Task), Error> {
-    cluster::open(options(dir, 1)).await
-}
-
 async fn open(
     dir: &Path,
     net: &Arc<Net>,
@@ -153,7 +148,8 @@ async fn open(
     Ok((handle, task))
 }
 
-fn options(dir: &Path, id: u64) -> Options {
+/// What a node is opened with.
+pub(crate) fn options(dir: &Path, id: u64) -> Options {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

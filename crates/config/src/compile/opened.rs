@@ -9,6 +9,7 @@ use crate::custody::Opener;
 use crate::document::{self, Document};
 use crate::fault::Fault;
 use crate::key::{Key, Kind};
+use crate::parallel::in_parallel;
 use crate::reference::Vaults;
 use crate::state::State;
 
@@ -32,14 +33,18 @@ impl Opened {
             self.vaults = Vaults::of(state);
         }
         let Sources { keyring, secrets: resolve, resolved: _ } = sources;
-        for key in stale {
+        let (vaults, keys) = (&self.vaults, Vec::from_iter(stale));
+        let opened = in_parallel(&keys, |key| {
+            let opener = Opener { key, keyring, vaults, resolve };
+            state.get(key).map(|stored| document::open(opener, &stored.value))
+        });
+        for (key, opened) in keys.into_iter().zip(opened) {
             self.documents.remove(key);
             self.faults.remove(key);
             self.unresolved.remove(key);
             self.referring.remove(key);
-            let Some(stored) = state.get(key) else { continue };
-            let opener = Opener { key, keyring, vaults: &self.vaults, resolve };
-            match document::open(opener, &stored.value) {
+            let Some(opened) = opened else { continue };
+            match opened {
                 Ok((document, notes)) => {
                     self.documents.insert(key.clone(), document);
                     if !notes.unresolved.is_empty() {

@@ -42,25 +42,46 @@ impl Draft {
         }
     }
 
-    pub(super) fn make(&mut self, change: &Change) -> Result<(), Rejected> {
+    /// What is wrong with the document of a change, whatever the others are.
+    pub(super) fn faults(&self, change: &Change) -> Vec<Fault> {
+        let of = |key: &Key, value, stamp| {
+            let mut faults = document::check(key.kind, Some(&key.id), value);
+            if stamp == Stamp::Now {
+                faults.extend(document::forbidden_times(value));
+            }
+            faults.sort();
+            faults
+        };
+        match change {
+            Change::Put { key, value, expect: _, stamp } => of(key, value, *stamp),
+            Change::Create { kind, value } => {
+                of(&Key::created(*kind, self.next), value, Stamp::Now)
+            }
+            Change::Delete { .. } => Vec::new(),
+        }
+    }
+
+    /// Makes a change whose document has these faults.
+    pub(super) fn make(&mut self, change: &Change, faults: Vec<Fault>) -> Result<(), Rejected> {
         match change {
             Change::Put { key, value, expect, stamp } => {
                 self.expect(key, *expect)?;
-                self.put(key.clone(), value, *stamp)
+                self.put(key.clone(), value, *stamp, faults)
             }
-            Change::Create { kind, value } => self.create(*kind, value),
+            Change::Create { kind, value } => self.create(*kind, value, faults),
             Change::Delete { key, expect } => self.delete(key, *expect),
         }
     }
 
-    fn put(&mut self, key: Key, value: &Value, stamp: Stamp) -> Result<(), Rejected> {
-        let mut faults = document::check(key.kind, Some(&key.id), value);
-        if stamp == Stamp::Now {
-            faults.extend(document::forbidden_times(value));
-        }
+    fn put(
+        &mut self,
+        key: Key,
+        value: &Value,
+        stamp: Stamp,
+        faults: Vec<Fault>,
+    ) -> Result<(), Rejected> {
         let Value::Object(map) = value else { return Err(Rejected::Faults { key, faults }) };
         if !faults.is_empty() {
-            faults.sort();
             return Err(Rejected::Faults { key, faults });
         }
         let previous = self.state.get(&key);
@@ -82,7 +103,7 @@ impl Draft {
         Ok(())
     }
 
-    fn create(&mut self, kind: Kind, value: &Value) -> Result<(), Rejected> {
+    fn create(&mut self, kind: Kind, value: &Value, faults: Vec<Fault>) -> Result<(), Rejected> {
         let key = Key::created(kind, self.next);
         let words = kind.words();
         let fault = match kind {
@@ -102,7 +123,7 @@ impl Draft {
         });
         match fault {
             Some(fault) => Err(Rejected::Faults { key, faults: vec![fault] }),
-            None => self.put(key, value, Stamp::Now),
+            None => self.put(key, value, Stamp::Now, faults),
         }
     }
 
