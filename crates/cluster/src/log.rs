@@ -178,7 +178,11 @@ impl RaftLogStorage<Types> for Log {
         self.write(move |store| store.truncate(log_id.index)).await
     }
 
+    /// openraft purges what a snapshot covers while the snapshot is still being installed. A crash
+    /// between the two would leave neither, and entries that come after it would be acknowledged
+    /// on top of nothing; so the log waits for the machine.
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.store.has_made(log_id.index).await.map_err(|cause| write_failed(&cause))?;
         self.tail.lock().retain(|index| index > log_id.index);
         self.write(move |store| store.purge(log_id)).await
     }

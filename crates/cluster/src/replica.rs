@@ -186,6 +186,7 @@ impl RaftStateMachine<Types> for Replica {
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Image>, StorageError> {
+        self.store.awaits_snapshot();
         Ok(Box::new(Image::empty()))
     }
 
@@ -207,7 +208,11 @@ impl RaftStateMachine<Types> for Replica {
             *shared.lock() = Shared { machine, prepared: None };
             Ok((view, frozen))
         };
-        let (view, frozen) = run(work).await?;
+        let installed = run(work).await;
+        if installed.is_err() {
+            self.store.makes_no_more();
+        }
+        let (view, frozen) = installed?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         *self.frozen.lock() = Some(frozen);

@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 use model::Entropy;
 use parking_lot::Mutex;
 use redb::{Builder, Database, TableDefinition};
+use tokio::sync::watch;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::directory::{ClusterKey, Directory, remove_if_there, sync_directory};
@@ -57,9 +58,22 @@ pub(crate) struct Store {
     node: u64,
     /// What entries did that is not written yet: no more than the document itself.
     pending: Mutex<Write>,
+    /// How far the machine is; see [`Store::has_made`].
+    made: watch::Sender<Made>,
     _directory: Directory,
     /// Tells who waits for it that the directory was given back; dropped last.
     _open: TaskTrackerToken,
+}
+
+/// How far the machine is that the log makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    /// This entry and all before it.
+    UpTo(u64),
+    /// The same, and a snapshot is on its way that goes farther.
+    AwaitsSnapshot(u64),
+    /// A snapshot could not be installed: it will never be farther.
+    NoMore,
 }
 
 /// What a store that is not there yet begins as.
@@ -111,11 +125,23 @@ impl Store {
         {
             return Err(Error::Foreign { path, found: cluster });
         }
-        let pending = Mutex::default();
-        let store =
-            Self { database, path, cluster, node, pending, _directory: directory, _open: open };
+        let (pending, made) = (Mutex::default(), watch::Sender::new(Made::UpTo(0)));
+        let store = Self {
+            database,
+            path,
+            cluster,
+            node,
+            pending,
+            made,
+            _directory: directory,
+            _open: open,
+        };
         let recovered = store.recover()?;
         store.check_log()?;
+        if recovered.applied < store.purged()? {
+            return Err(corrupt(&store.path, "its log begins after what it has made"));
+        }
+        store.made.send_replace(Made::UpTo(recovered.applied.map_or(0, |at| at.index)));
         Ok((store, recovered))
     }
 
@@ -127,6 +153,36 @@ impl Store {
     /// The number of this node.
     pub(crate) const fn node(&self) -> u64 {
         self.node
+    }
+
+    /// Returns once the machine has made this entry, if a snapshot is on its way that holds it.
+    ///
+    /// # Errors
+    /// When it never will.
+    pub(crate) async fn has_made(&self, index: u64) -> Result<(), Error> {
+        let mut made = self.made.subscribe();
+        let reached = made.wait_for(|made| match made {
+            Made::UpTo(_) | Made::NoMore => true,
+            Made::AwaitsSnapshot(at) => *at >= index,
+        });
+        match reached.await.as_deref() {
+            Ok(Made::UpTo(_) | Made::AwaitsSnapshot(_)) => Ok(()),
+            Ok(Made::NoMore) | Err(_) => Err(Error::Died),
+        }
+    }
+
+    /// Says that a snapshot is on its way.
+    pub(crate) fn awaits_snapshot(&self) {
+        self.made.send_modify(|made| {
+            if let Made::UpTo(at) = *made {
+                *made = Made::AwaitsSnapshot(at);
+            }
+        });
+    }
+
+    /// Says that no snapshot was installed where one should have been.
+    pub(crate) fn makes_no_more(&self) {
+        self.made.send_replace(Made::NoMore);
     }
 
     fn failed(&self, verb: &'static str) -> impl FnOnce(redb::Error) -> Error {

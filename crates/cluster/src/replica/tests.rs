@@ -10,9 +10,13 @@ use super::Replica;
 use crate::ClusterId;
 use crate::board::{Board, View};
 use crate::directory::Directory;
+use crate::image::Image;
 use crate::log::Log;
+use crate::machine::Machine;
 use crate::store::{Birth, Store};
-use crate::types::{StorageError, Types};
+use crate::types::{
+    LogId, RaftLogStorage as _, RaftStateMachine as _, SnapshotMeta, StorageError, Types,
+};
 
 /// Makes a store that knows nothing yet, in a directory of its own.
 struct Fresh;
@@ -31,6 +35,32 @@ impl StoreBuilder<Types, Log, Replica, tempfile::TempDir> for Fresh {
         let replica = Replica::new(Arc::clone(&store), recovered, board);
         Ok((dir, Log::new(store), replica))
     }
+}
+
+#[tokio::test]
+async fn a_log_is_purged_for_a_snapshot_once_that_is_installed() {
+    let (_dir, mut log, mut replica) = Fresh.build().await.unwrap();
+    replica.begin_receiving_snapshot().await.unwrap();
+    let at = LogId { index: 5, ..LogId::default() };
+    let meta = SnapshotMeta { last_log_id: Some(at), ..SnapshotMeta::default() };
+    let mut purging = std::pin::pin!(log.purge(at));
+    tokio::select! {
+        biased;
+        _ = &mut purging => panic!("it was purged while nothing was installed"),
+        () = tokio::task::yield_now() => {}
+    }
+    let image = Box::new(Image::encode(&Machine::default()));
+    replica.install_snapshot(&meta, image).await.unwrap();
+    purging.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_gives_up_on_a_snapshot_that_is_not_installed() {
+    let (_dir, mut log, mut replica) = Fresh.build().await.unwrap();
+    replica.begin_receiving_snapshot().await.unwrap();
+    let broken = Box::new(Image::empty());
+    replica.install_snapshot(&SnapshotMeta::default(), broken).await.unwrap_err();
+    log.purge(LogId { index: 5, ..LogId::default() }).await.unwrap_err();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use config::{Key, Kind, State, Stored};
 use model::Revision;
 use redb::{Durability, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 
-use super::{FACTS, META, RECENT, ROWS, Recovered, Store, corrupt, meta};
+use super::{FACTS, META, Made, RECENT, ROWS, Recovered, Store, corrupt, meta};
 use crate::Error;
 use crate::fact::{Changed, FactKey, Facts};
 use crate::machine::{Machine, Rows, Step};
@@ -97,7 +97,14 @@ impl Store {
     /// Takes note of what entries changed. It is written together with the next entries: until
     /// then these are in the log.
     pub(crate) fn note(&self, change: impl FnOnce(&mut Write)) {
-        change(&mut self.pending.lock());
+        let mut pending = self.pending.lock();
+        change(&mut pending);
+        if let Some(Position { applied: Some(at), .. }) = pending.position {
+            self.made.send_modify(|made| match made {
+                Made::UpTo(made) | Made::AwaitsSnapshot(made) => *made = at.index,
+                Made::NoMore => {}
+            });
+        }
     }
 
     /// Writes what was noted.
@@ -138,7 +145,9 @@ impl Store {
             put_position(&transaction, Position::of(machine, applied), Some(membership))?;
             Ok(transaction.commit()?)
         };
-        run().map_err(self.failed("write"))
+        run().map_err(self.failed("write"))?;
+        self.made.send_replace(Made::UpTo(applied.map_or(0, |at| at.index)));
+        Ok(())
     }
 
     /// Reads what the log had made when the store was written last.
