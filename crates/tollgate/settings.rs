@@ -1,6 +1,6 @@
 //! One node's settings: the file, with the command line over it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -237,10 +237,14 @@ fn member(
     };
     let address = address.unwrap_or_else(|| home.address.clone());
     let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    let Some(port) = port.filter(|port| *port > 0) else {
+    let Some(port) = port.filter(|_| cluster::grpc::is_address(&address)) else {
         bail!("the setting `cluster_address` is `{address}`, which is not HOST:PORT");
     };
-    let listen = listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port));
+    let everywhere: IpAddr = match address.parse() {
+        Ok(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let listen = listen.unwrap_or_else(|| SocketAddr::new(everywhere, port));
     Ok(Some(Member { home, listen, address }))
 }
 
@@ -287,6 +291,6 @@ fn hostname() -> String {
 const NOTICE: Duration = Duration::from_millis(300);
 const NOTICE_MAX: Duration = Duration::from_secs(3_600);
 
-const GATEWAY: Door = Door::At(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9080));
-const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
-const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9091);
+const GATEWAY: Door = Door::At(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9080));
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9091);

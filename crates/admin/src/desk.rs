@@ -175,7 +175,7 @@ impl Desk {
             }
             Target::ValidateAll if call.method == Method::POST => self.validate_all(body).await,
             Target::Export if call.reads() => self.export(call).await,
-            Target::Status if call.reads() => Ok(self.status().await),
+            Target::Status if call.reads() => Ok(self.status(call).await),
             Target::Cluster(deed) if call.method == Method::POST => {
                 self.members(call, deed, body).await
             }

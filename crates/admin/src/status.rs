@@ -6,12 +6,16 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::cluster;
-use crate::desk::Desk;
+use crate::desk::{Call, Desk, Freshness};
 use crate::envelope::answer;
 
 impl Desk {
-    pub(crate) async fn status(&self) -> Response {
-        let members = cluster::shown(&self.cluster.members().await);
+    pub(crate) async fn status(&self, call: &Call) -> Response {
+        let members = match call.freshness {
+            Freshness::Newest => self.cluster.members().await,
+            Freshness::Own => self.cluster.own_member().into_iter().collect(),
+        };
+        let members = cluster::shown(&members);
         let mut body = shown(&self.cluster.status());
         if let Some(body) = body.as_object_mut() {
             body.insert("members".to_owned(), Value::Array(members));

@@ -115,6 +115,7 @@ impl Node {
             Err(
                 TransportError::Unreachable { .. }
                 | TransportError::Refused { .. }
+                | TransportError::Left { .. }
                 | TransportError::Newer { .. },
             ) => Told::NotHere,
             Err(TransportError::Oversized { bytes, .. }) => {
@@ -187,7 +188,11 @@ impl Node {
             return Err(TransportError::Unreachable { peer: peer.id, why });
         };
         let message = Message { kind, version: MESSAGE_VERSION, body: json(question) };
-        let answer = transport.call(peer, message, deadline).await?;
+        let answered = transport.call(peer, message, deadline).await;
+        if let Err(TransportError::Left { why, .. }) = &answered {
+            self.board.show_banished(Some(format!("{} says: {why}", peer.name)));
+        }
+        let answer = answered?;
         serde_json::from_slice(&answer.body).map_err(|_| {
             let why = "its answer is none of ours".to_owned();
             TransportError::Broken { peer: peer.id, why }

@@ -1,6 +1,7 @@
 //! What the node shows to everybody inside it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use config::{Fault, Key, State};
@@ -17,6 +18,12 @@ pub(crate) struct Board {
     faults: ArcSwap<Vec<String>>,
     /// Why nothing can be written.
     broken: ArcSwapOption<String>,
+    /// Who says that this node is no member any more, while nobody leads it.
+    banished: ArcSwapOption<String>,
+    /// Why who leads is not heard.
+    unheard: ArcSwapOption<String>,
+    /// Whether the log has told once that this node is a member.
+    is_told: AtomicBool,
 }
 
 /// What the log has made, up to an entry.
@@ -40,6 +47,9 @@ impl Board {
             view: watch::Sender::new(view),
             faults: ArcSwap::default(),
             broken: ArcSwapOption::empty(),
+            banished: ArcSwapOption::empty(),
+            unheard: ArcSwapOption::empty(),
+            is_told: AtomicBool::new(false),
         }
     }
 
@@ -88,6 +98,30 @@ impl Board {
     pub(crate) fn show_defect(&self, revision: Revision) {
         let text = format!("compiling revision {revision} met a defect of the program");
         self.faults.store(Arc::new(vec![text]));
+    }
+
+    pub(crate) fn banished(&self) -> Option<String> {
+        self.banished.load().as_ref().map(|why| String::clone(why))
+    }
+
+    pub(crate) fn show_banished(&self, why: Option<String>) {
+        self.banished.store(why.map(Arc::new));
+    }
+
+    pub(crate) fn unheard(&self) -> Option<String> {
+        self.unheard.load().as_ref().map(|why| String::clone(why))
+    }
+
+    pub(crate) fn show_unheard(&self, why: Option<String>) {
+        self.unheard.store(why.map(Arc::new));
+    }
+
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_told.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn show_told(&self) {
+        self.is_told.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn show_broken(&self, why: &str) {

@@ -273,6 +273,12 @@ pub fn is_due(certificate: &CertificateDer<'_>, now: Timestamp) -> Result<bool, 
     Ok(left * 3 < until - from)
 }
 
+/// The digest of the key that a certificate is of.
+pub(crate) fn key_digest(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(sha256(parsed.public_key().raw))
+}
+
 fn unreadable<E>(_cause: E) -> CertificateError {
     CertificateError::Malformed { what: "certificate" }
 }

@@ -23,13 +23,13 @@ mod transport;
 
 use crate::{ClusterId, PeerName};
 
-pub use door::{Admission, Admitted, Door, Newcomer};
+pub use door::is_address;
+pub use door::{Admission, Admitted, Certifier, Door, Newcomer};
 pub use join::{Application, Grant, JoinError, join};
 pub use listener::Listener;
 pub use station::{Station, StationError, open_member};
 pub use transport::GrpcTransport;
 
-pub(crate) use door::is_address;
 pub(crate) use kind::is_raft;
 
 pub use crate::transport::MESSAGE_BYTES_MAX;
@@ -50,14 +50,15 @@ pub enum Standing {
     /// behind. It may then say what Raft says, since that is how this node catches up, and must
     /// not ask for anything else.
     Unknown,
-    /// It was a member and has left: its certificate is worth nothing any more.
+    /// It was a member and has left, or another has its place: it is heard no more.
     Left,
 }
 
-/// Knows the members. Asked for each message: it must answer from memory.
+/// Knows the members. Asked for each message: it must answer from memory. A name may have passed
+/// from one node to another, so the number counts too.
 pub trait Roster: Send + Sync + 'static {
-    /// What is known of this name now.
-    fn standing(&self, name: &PeerName) -> Standing;
+    /// What is known now of the node with this name and this number.
+    fn standing(&self, name: &PeerName, id: u64) -> Standing;
 }
 
 /// The newest version of the protocol that this release speaks.

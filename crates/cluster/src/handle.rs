@@ -7,6 +7,9 @@ use config::{Applied, Command, Keyring, State};
 use model::{Clock, Entropy, NodeName};
 use rules::Snapshot;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::ask::{Job, Refusal};
 use crate::bench::seal;
@@ -18,7 +21,7 @@ use crate::publisher::compile;
 use crate::secret::Secrets;
 use crate::token::Mint;
 use crate::transport::Transport;
-use crate::{ClusterId, FactError, ProposeError, ReadError, Status};
+use crate::{ClusterId, FactError, Member, ProposeError, ReadError, Status};
 
 /// Reads and changes the document. Cheap to clone; every clone is the same node.
 #[derive(Clone)]
@@ -41,6 +44,11 @@ pub(crate) struct Node {
     /// Held by whoever changes the members; it must hold it to the end.
     pub(crate) members_turn: tokio::sync::Mutex<()>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What goes on though nobody waits for it, until the node stops.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    /// Held while it is looked how far the members are.
+    pub(crate) look: tokio::sync::Mutex<Option<(Instant, Vec<Member>)>>,
     /// Makes join tokens; set where the node has peers.
     pub(crate) mint: OnceLock<Mint>,
 }
@@ -118,8 +126,6 @@ impl Handle {
     pub fn status(&self) -> Status {
         let node = &*self.0;
         let live = Arc::clone(&node.snapshots.borrow());
-        let ended = node.jobs.is_closed().then(|| STOPPED.to_owned());
-        let leaderless = (node.lead.leader() == Leader::Nobody).then(|| NO_LEADER.to_owned());
         Status {
             node: node.name.clone(),
             cluster: node.cluster,
@@ -127,7 +133,7 @@ impl Handle {
             revision: node.board.state().revision(),
             live: live.revision,
             why_not_ready: node.why_not_ready(),
-            why_not_writable: node.board.why_not_writable().or(ended).or(leaderless),
+            why_not_writable: node.why_not_writable(),
             unresolved: live.unresolved.clone(),
         }
     }
@@ -146,13 +152,34 @@ impl Node {
         if self.transport.is_none() {
             return reasons;
         }
-        let view = self.board.view();
-        if self.has_departed(self.name.as_str()) {
-            reasons.push("this node has left the cluster".to_owned());
-        } else if !self.lead.belongs(view.applied) {
-            reasons.push("the cluster has not told this node its document yet".to_owned());
+        match self.lead.belongs(self.board.view().applied) {
+            _ if self.has_departed(self.name.as_str(), self.lead.me()) => {
+                reasons.push("this node has left the cluster".to_owned());
+            }
+            Some(true) => self.board.show_told(),
+            Some(false) if self.board.is_told() => {
+                reasons.push("this node is no member of the cluster any more".to_owned());
+            }
+            // Once told, a change of the members that is on its way is no reason.
+            None if self.board.is_told() => {}
+            Some(false) | None => {
+                reasons.push("the cluster has not told this node its document yet".to_owned());
+            }
         }
+        reasons.extend(self.board.banished());
         reasons
+    }
+
+    /// Why no change can be made.
+    pub(crate) fn why_not_writable(&self) -> Option<String> {
+        let ended = self.jobs.is_closed().then(|| STOPPED.to_owned());
+        let leaderless = (self.lead.leader() == Leader::Nobody).then(|| NO_LEADER.to_owned());
+        let silence = self.lead.silence().filter(|silence| *silence > SILENCE_MAX);
+        let silence = silence.map(|silence| {
+            format!("no majority of the nodes has answered for {} s", silence.as_secs())
+        });
+        let board = &self.board;
+        board.why_not_writable().or(ended).or(leaderless).or(silence).or_else(|| board.unheard())
     }
 
     fn judge_only(&self, command: &Command) -> Result<Applied, ProposeError> {
@@ -170,6 +197,9 @@ pub(crate) const STOPPED: &str = "the node has stopped";
 
 /// What a node says that hears of no leader.
 const NO_LEADER: &str = "no node leads that this one hears of";
+
+/// A leader that a majority has not answered for so long can make no change now.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// How long a dry run waits for a seat.
 const SEAT_WAIT: Duration = Duration::from_secs(5);

@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::{NodeName, Timestamp};
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use crate::ca::{Authority, CertificateError, node_name};
+use crate::ca::{Authority, CertificateError, Fingerprint, NodeKey, node_name};
 use crate::directory::{Directory, remove_if_there, sync_directory};
 use crate::grpc::{Application, JoinError, join};
 use crate::record::{self, Unreadable};
@@ -60,6 +61,8 @@ pub enum HomeError {
     Address { address: String },
     #[error("the node cannot be called so")]
     Name(#[source] CertificateError),
+    #[error("the certificate is of another authority than the cluster's")]
+    OtherAuthority,
     #[error("the certificate is not of a node called {name}")]
     OtherName { name: NodeName },
     #[error("cannot {verb} {}", path.display())]
@@ -158,16 +161,21 @@ impl Home {
             return Err(HomeError::HasDocument { dir: dir.to_path_buf() });
         }
         let papers = Papers::open(&dir.join(PAPERS))?;
-        let key = match &sign.brought {
-            Some(_) => None,
-            None => Some(papers.node_key()?),
-        };
-        let (name, address) = (&sign.name, sign.address.as_str());
-        let application = Application { token, name, address, key: key.as_ref() };
-        let grant = join(member, application, JOIN_WAIT).await?;
-        if !directory.take_key(&grant.cluster_key)? {
+        // A join that was interrupted has written the papers before the key.
+        let begun = papers.authorities()?.iter().any(|one| is_of(one, token));
+        if directory.key().exists() && !begun {
             return Err(HomeError::OtherKey { dir: dir.to_path_buf() });
         }
+        let (key, certificates) = match &sign.brought {
+            Some(brought) if !brought.authorities.iter().any(|one| is_of(one, token)) => {
+                return Err(HomeError::OtherAuthority);
+            }
+            Some(brought) => (brought_key(brought)?, brought.chain.as_slice()),
+            None => (papers.node_key()?, [].as_slice()),
+        };
+        let (name, address) = (&sign.name, sign.address.as_str());
+        let application = Application { token, name, address, key: &key, certificates };
+        let grant = join(member, application, JOIN_WAIT).await?;
         if let Some(authority) = &grant.authority_key {
             papers.keep_authority(authority)?;
         }
@@ -175,6 +183,9 @@ impl Home {
             (Some(brought), _) => papers.bring(brought)?,
             (None, Some(passport)) => papers.keep(passport)?,
             (None, None) => {}
+        }
+        if !directory.take_key(&grant.cluster_key)? {
+            return Err(HomeError::OtherKey { dir: dir.to_path_buf() });
         }
         let joined = Joined { cluster: token.terms.cluster, node: grant.id };
         let home = Self::of(sign, Some(joined), papers);
@@ -205,6 +216,14 @@ impl Home {
         Self { name: sign.name.clone(), address: sign.address.clone(), joined, papers }
     }
 
+    /// Keeps another address: the cluster knows the node by it now.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one stays.
+    pub fn moved(&self, dir: &Path, address: &str) -> Result<(), HomeError> {
+        Self { address: address.to_owned(), ..self.clone() }.write(dir)
+    }
+
     fn write(&self, dir: &Path) -> Result<(), HomeError> {
         let joined = self
             .joined
@@ -231,6 +250,14 @@ impl PlaceJoined {
         hex::decode_to_slice(&self.cluster, &mut cluster).map_err(|_| "it names no cluster")?;
         Ok(Joined { cluster: ClusterId(cluster), node: self.node })
     }
+}
+
+fn is_of(authority: &CertificateDer<'_>, token: &JoinToken) -> bool {
+    Fingerprint::of(authority) == token.terms.authority
+}
+
+fn brought_key(brought: &Passport) -> Result<NodeKey, HomeError> {
+    NodeKey::from_der(brought.key.secret_der()).map_err(HomeError::Certificate)
 }
 
 fn place(dir: &Path) -> PathBuf {

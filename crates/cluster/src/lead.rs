@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::transport::Peer;
-use crate::types::{Fatal, Metrics, Raft, ServerState, State};
+use crate::types::{Fatal, Membership, Metrics, Raft, ServerState, State};
 
 /// The node's view of its Raft. Cheap to clone.
 #[derive(Clone)]
@@ -67,6 +67,32 @@ impl Lead {
         leads.then_some(metrics.current_term)
     }
 
+    /// This node as a member, and whether it votes.
+    pub(crate) fn myself(&self) -> Option<(Peer, bool)> {
+        let metrics = self.metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let votes = membership.voter_ids().any(|voter| voter == self.me);
+        Some((membership.get_node(&self.me)?.clone(), votes))
+    }
+
+    /// The one member of this name.
+    pub(crate) fn known_as(&self, name: &str) -> Option<Peer> {
+        let metrics = self.metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let mut named = membership.nodes().filter(|(_, peer)| peer.name == name);
+        match (named.next(), named.next()) {
+            (Some((_, peer)), None) => Some(peer.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether this node knows the member with this name and this number.
+    pub(crate) fn has(&self, name: &str, id: u64) -> bool {
+        let metrics = self.metrics.borrow();
+        let found = metrics.membership_config.membership().get_node(&id);
+        found.is_some_and(|peer| peer.name == name)
+    }
+
     /// Whether a node of this name belongs to the cluster.
     pub(crate) fn has_member(&self, name: &str) -> bool {
         let metrics = self.metrics.borrow();
@@ -88,12 +114,31 @@ impl Lead {
         matched.flatten().is_some_and(|at| at.index >= index)
     }
 
-    /// Whether this node belongs to the cluster, as far as what it has applied says.
-    pub(crate) fn belongs(&self, applied: u64) -> bool {
+    /// Whether what this node has applied says that it belongs to the cluster; `None` while what it
+    /// has applied does not reach the newest word about that.
+    pub(crate) fn belongs(&self, applied: u64) -> Option<bool> {
         let metrics = self.metrics.borrow();
         let membership = &metrics.membership_config;
-        membership.membership().get_node(&self.me).is_some()
-            && membership.log_id().as_ref().is_none_or(|at| at.index <= applied)
+        let is_applied = membership.log_id().as_ref().is_some_and(|at| at.index <= applied);
+        is_applied.then(|| membership.membership().get_node(&self.me).is_some())
+    }
+
+    /// How long ago a majority has last answered this node, where it leads others.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        let metrics = self.metrics.borrow();
+        let voters = metrics.membership_config.membership().voter_ids().count();
+        let leads = metrics.current_leader == Some(self.me) && voters > 1;
+        metrics.millis_since_quorum_ack.filter(|_| leads).map(Duration::from_millis)
+    }
+
+    /// The members, and whether that is agreed on.
+    pub(crate) async fn members(&self) -> Result<(Membership, bool), Fatal> {
+        let look = |state: &State| {
+            let (effective, committed) =
+                (state.membership_state.effective(), state.membership_state.committed());
+            (effective.membership().clone(), effective.log_id() == committed.log_id())
+        };
+        self.raft.with_raft_state(look).await
     }
 
     /// How many members there are, and how many of them vote.

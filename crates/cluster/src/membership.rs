@@ -8,20 +8,24 @@ mod leave;
 mod vote;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::NodeName;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use self::admit::Arrival;
 pub use self::invite::{Invitation, Place};
 pub(crate) use self::keep::keep;
-use crate::grpc::{Roster, Standing};
+use crate::Handle;
+use crate::fact::{Fact, FactKind};
+use crate::grpc::{Roster, Standing, is_address};
 use crate::handle::Node;
 use crate::lead::Leader;
 use crate::transport::{MessageKind, Peer, PeerName, TransportError};
 use crate::types::{ChangeMembers, Membership};
-use crate::{FactKind, Handle};
 
 /// Why the members were not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -125,11 +129,11 @@ impl Handle {
 }
 
 impl Roster for Handle {
-    fn standing(&self, name: &PeerName) -> Standing {
-        if self.0.lead.has_member(name.as_str()) {
+    fn standing(&self, name: &PeerName, id: u64) -> Standing {
+        if self.0.lead.has(name.as_str(), id) {
             return Standing::Member;
         }
-        if self.0.has_departed(name.as_str()) {
+        if self.0.has_departed(name.as_str(), id) {
             return Standing::Left;
         }
         Standing::Unknown
@@ -138,7 +142,10 @@ impl Roster for Handle {
 
 impl Node {
     /// Has a change made by whoever leads.
-    pub(crate) async fn change_members(&self, ask: &MembersAsk) -> Result<(), MembershipError> {
+    pub(crate) async fn change_members(
+        self: &Arc<Self>,
+        ask: &MembersAsk,
+    ) -> Result<(), MembershipError> {
         let mut why = NO_LEADER.to_owned();
         let asking = async {
             loop {
@@ -155,7 +162,7 @@ impl Node {
         asked.unwrap_or(Err(MembershipError::Unavailable { why }))
     }
 
-    async fn ask_members_once(&self, ask: &MembersAsk) -> MembersTold {
+    async fn ask_members_once(self: &Arc<Self>, ask: &MembersAsk) -> MembersTold {
         let leader = match self.lead.leader() {
             Leader::Me => return self.change_members_here(ask).await,
             Leader::Peer(peer) => Some(peer),
@@ -176,7 +183,22 @@ impl Node {
     }
 
     /// Makes a change, if this node leads. One at a time: each begins where the last ended.
-    pub(crate) async fn change_members_here(&self, ask: &MembersAsk) -> MembersTold {
+    pub(crate) async fn change_members_here(self: &Arc<Self>, ask: &MembersAsk) -> MembersTold {
+        let (node, ask) = (Arc::clone(self), ask.clone());
+        let until = self.stop.clone();
+        // What was begun is carried on though nobody waits for the answer any more: a change of the
+        // votes that is broken off in the middle would be in the way of the next.
+        let made = self
+            .tasks
+            .spawn(async move { until.run_until_cancelled(node.change_members_now(&ask)).await });
+        match made.await {
+            Ok(Some(told)) => told,
+            Ok(None) => MembersTold::NotHere,
+            Err(_) => MembersTold::Unsure { why: "the change met a defect".to_owned() },
+        }
+    }
+
+    async fn change_members_now(self: &Arc<Self>, ask: &MembersAsk) -> MembersTold {
         let _turn = self.members_turn.lock().await;
         let made = match ask {
             MembersAsk::Admit(arrival) => self.admit_here(arrival).await,
@@ -194,7 +216,7 @@ impl Node {
 
     /// A member that a peer asks to change the members for, or to move itself.
     pub(crate) async fn change_members_for(
-        &self,
+        self: &Arc<Self>,
         from: &PeerName,
         ask: &MembersAsk,
     ) -> MembersTold {
@@ -224,8 +246,60 @@ impl Node {
         changed.map_err(|_| late())?.map(drop).map_err(|cause| why(&cause))
     }
 
-    pub(crate) fn has_departed(&self, name: &str) -> bool {
-        self.board.fact(FactKind::Departure, name).is_some()
+    /// Whether this very node has left.
+    pub(crate) fn has_departed(&self, name: &str, id: u64) -> bool {
+        match self.board.fact(FactKind::Departure, name) {
+            Some(Fact::Departure(departure)) => departure.ids.contains(&id),
+            Some(_) | None => false,
+        }
+    }
+
+    /// The members as the last change has left them. A change that somebody else has left in the
+    /// middle is brought to its end first.
+    async fn settled(&self) -> Result<Membership, No> {
+        self.lead.confirm().await.map_err(|_| No::NotHere)?;
+        let until = Instant::now() + SETTLE_WAIT;
+        loop {
+            let (membership, is_agreed) = self.lead.members().await.map_err(|_| No::NotHere)?;
+            match (is_agreed, membership.get_joint_config().as_slice()) {
+                (true, [_, .., last]) => {
+                    tracing::info!("a change of the votes was left in the middle; ending it");
+                    let change = ChangeMembers::ReplaceAllVoters(last.clone());
+                    self.reshape(change, true).await?;
+                }
+                (true, _) => return Ok(membership),
+                (false, _) if Instant::now() >= until => {
+                    let why = "the last change of the members is not agreed on yet".to_owned();
+                    return Err(No::Unsure(why));
+                }
+                (false, _) => self.lead.moment().await,
+            }
+        }
+    }
+
+    /// Refuses a change after which no majority of the voters would be there to agree on anything:
+    /// it could not be taken back.
+    async fn check_quorum(
+        self: &Arc<Self>,
+        membership: &Membership,
+        voters: &BTreeSet<u64>,
+    ) -> Result<(), No> {
+        let mut asking = JoinSet::new();
+        for peer in voters.iter().filter_map(|id| membership.get_node(id)) {
+            let (node, peer) = (Arc::clone(self), peer.clone());
+            asking.spawn(async move { (node.check_presence(&peer).await.is_err(), peer.name) });
+        }
+        let mut silent: Vec<String> =
+            asking.join_all().await.into_iter().filter(|one| one.0).map(|one| one.1).collect();
+        if 2 * (voters.len() - silent.len().min(voters.len())) > voters.len() {
+            return Ok(());
+        }
+        silent.sort();
+        Err(No::Refused(format!(
+            "of the {} voters that would be left too few answer; silent: {}",
+            voters.len(),
+            silent.join(", ")
+        )))
     }
 }
 
@@ -250,9 +324,12 @@ fn voters(membership: &Membership) -> BTreeSet<u64> {
 
 /// Two nodes at one address would each answer for the other.
 fn check_address(membership: &Membership, peer: &Peer) -> Result<(), No> {
-    let taken = membership.nodes().find(|(_, other)| {
-        other.address == peer.address && other.name != peer.name && !peer.address.is_empty()
-    });
+    if !is_address(&peer.address) {
+        return Err(No::Refused(format!("`{}` is not HOST:PORT", peer.address)));
+    }
+    let taken = membership
+        .nodes()
+        .find(|(_, other)| other.address == peer.address && other.name != peer.name);
     match taken {
         None => Ok(()),
         Some((_, other)) => Err(No::Refused(format!(
@@ -307,13 +384,16 @@ fn why(cause: &crate::types::WriteError) -> No {
 const NO_LEADER: &str = "no majority of the nodes can be reached";
 
 /// How long a change may take altogether: an election may come in between.
-const ASK_WAIT: Duration = Duration::from_secs(30);
+const ASK_WAIT: Duration = Duration::from_secs(25);
 
 /// How long the leader may take for another node's change.
-const FORWARD_WAIT: Duration = Duration::from_secs(20);
+const FORWARD_WAIT: Duration = Duration::from_secs(18);
+
+/// How long an earlier change may take to be agreed on.
+const SETTLE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long Raft may take for one step of a change.
-const CHANGE_WAIT: Duration = Duration::from_secs(15);
+const CHANGE_WAIT: Duration = Duration::from_secs(10);
 
 /// How long to wait before asking again.
 const REST: Duration = Duration::from_millis(100);

@@ -145,6 +145,7 @@ fn read<T: DeserializeOwned, E: std::error::Error>(
         TransportError::Late { .. }
         | TransportError::Broken { .. }
         | TransportError::Refused { .. }
+        | TransportError::Left { .. }
         | TransportError::Oversized { .. } => {
             Box::new(RpcError::Network(openraft::error::NetworkError::new(&cause)))
         }

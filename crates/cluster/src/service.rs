@@ -53,6 +53,14 @@ impl Service for Handle {
 }
 
 impl Handle {
+    /// This node, as it would tell another.
+    #[must_use]
+    pub fn own_member(&self) -> Option<Member> {
+        let node = &*self.0;
+        let (peer, votes) = node.lead.myself()?;
+        Some(Member { peer, votes, said: Ok(node.own_status(None)) })
+    }
+
     /// Every node of the cluster: what it says of itself, or why it could not be asked.
     pub async fn members(&self) -> Vec<Member> {
         self.0.members().await
@@ -65,7 +73,7 @@ impl Handle {
         let until = Instant::now() + LIVE_WAIT;
         let mut pause = LIVE_PAUSE;
         loop {
-            let members = self.0.members().await;
+            let members = self.0.members_since(Instant::now()).await;
             let is_live = |said: &MemberStatus| said.live >= revision.number();
             let said = || members.iter().filter_map(|member| member.said.as_ref().ok());
             let (on, there) = (said().filter(|said| is_live(said)).count(), said().count());
@@ -80,7 +88,7 @@ impl Handle {
 
 impl Node {
     async fn answer(
-        &self,
+        self: &Arc<Self>,
         from: &PeerName,
         kind: MessageKind,
         body: &Bytes,
@@ -106,7 +114,7 @@ impl Node {
             }
             MessageKind::Propose => Ok(json(&self.judge_for_peer(read(body)?).await)),
             MessageKind::ReadIndex => Ok(json(&self.lead.confirm().await.ok())),
-            MessageKind::Status => Ok(json(&self.own_status())),
+            MessageKind::Status => Ok(json(&self.own_status(Some(from)))),
             MessageKind::Members => Ok(json(&self.change_members_for(from, &read(body)?).await)),
         }
     }
@@ -126,7 +134,7 @@ impl Node {
             let (votes, is_me) = (voters.contains(id), *id == metrics.id);
             asking.spawn(async move {
                 if is_me {
-                    return Member { peer, votes, said: Ok(node.own_status()) };
+                    return Member { peer, votes, said: Ok(node.own_status(None)) };
                 }
                 let asked = node.call(&peer, MessageKind::Status, &(), CALL_WAIT).await;
                 Member { peer, votes, said: asked.map_err(|cause| cause.to_string()) }
@@ -137,7 +145,21 @@ impl Node {
         members
     }
 
-    fn own_status(&self) -> MemberStatus {
+    /// The members as they were asked after this moment. Writers that wait at once share a look.
+    async fn members_since(self: &Arc<Self>, moment: Instant) -> Vec<Member> {
+        let mut look = self.look.lock().await;
+        if let Some((at, members)) = &*look
+            && *at >= moment
+        {
+            return members.clone();
+        }
+        let at = Instant::now();
+        let members = self.members().await;
+        *look = Some((at, members.clone()));
+        members
+    }
+
+    pub(crate) fn own_status(&self, asker: Option<&PeerName>) -> MemberStatus {
         let view = self.board.view();
         MemberStatus {
             role: self.role(),
@@ -145,7 +167,8 @@ impl Node {
             revision: view.state.revision().number(),
             live: self.snapshots.borrow().revision.number(),
             why_not_ready: self.why_not_ready(),
-            why_not_writable: self.board.why_not_writable(),
+            why_not_writable: self.why_not_writable(),
+            you: asker.and_then(|name| self.lead.known_as(name.as_str())),
             leader: self.lead.leader_peer(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -159,7 +182,8 @@ impl Node {
             ServerState::Leader => Role::Leader,
             ServerState::Follower => Role::Follower,
             ServerState::Candidate => Role::Candidate,
-            ServerState::Learner | ServerState::Shutdown => Role::Learner,
+            ServerState::Learner => Role::Learner,
+            ServerState::Shutdown => Role::Stopped,
         }
     }
 }

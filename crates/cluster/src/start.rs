@@ -81,6 +81,9 @@ async fn run(
         members_turn: tokio::sync::Mutex::default(),
         clock: Arc::clone(&options.clock),
         mint: OnceLock::new(),
+        tasks: task.tracker.clone(),
+        stop: task.stop.clone(),
+        look: tokio::sync::Mutex::default(),
     };
     let bench = prepare_bench(options, machine, &board, (keyring, secrets, publish)).await?;
     let views = board.views();

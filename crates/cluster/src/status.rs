@@ -36,6 +36,8 @@ pub enum Role {
     Candidate,
     /// It has no vote: it follows, and carries traffic.
     Learner,
+    /// It takes part no more: its disk has failed, or it is stopping.
+    Stopped,
 }
 
 impl Role {
@@ -48,6 +50,7 @@ impl Role {
             Self::Follower => "follower",
             Self::Candidate => "candidate",
             Self::Learner => "learner",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -110,6 +113,8 @@ pub struct MemberStatus {
     pub why_not_writable: Option<String>,
     /// Whom it believes to lead.
     pub leader: Option<Peer>,
+    /// As whom it knows the node that asks.
+    pub you: Option<Peer>,
     /// The version of the program that it runs.
     pub release: String,
 }

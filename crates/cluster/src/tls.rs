@@ -17,7 +17,9 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use crate::ca::{Authority, CertificateError, Fingerprint, KeyRequest, NodeKey, server_name};
+use crate::ca::{
+    Authority, CertificateError, Fingerprint, KeyRequest, NodeKey, key_digest, server_name,
+};
 
 /// What a node shows to its peers, and whom it trusts.
 #[derive(Debug)]
@@ -164,6 +166,30 @@ pub(crate) fn names(certificate: &CertificateDer<'_>, node: &str) -> bool {
     let parsed = ParsedCertificate::try_from(certificate);
     let (Ok(parsed), Ok(name)) = (parsed, server_name(node)) else { return false };
     rustls::client::verify_server_name(&parsed, &name).is_ok()
+}
+
+/// Checks that a chain leads to one of the authorities, and certifies that this key is this
+/// node's, told by its name and the digest of the key.
+pub(crate) fn certified(
+    chain: &[CertificateDer<'static>],
+    authorities: &[CertificateDer<'static>],
+    (node, key): (&str, [u8; 32]),
+) -> Result<(), String> {
+    let Some((own, intermediates)) = chain.split_first() else {
+        return Err("there is no certificate".to_owned());
+    };
+    if !names(own, node) {
+        return Err(format!("the certificate is not of a node called {node}"));
+    }
+    if key_digest(own) != Some(key) {
+        return Err("the certificate is of another key".to_owned());
+    }
+    let roots = roots(authorities).map_err(|cause| cause.to_string())?;
+    let parsed = ParsedCertificate::try_from(own).map_err(|cause| cause.to_string())?;
+    let algorithms = provider().signature_verification_algorithms.all;
+    let now = UnixTime::now();
+    verify_server_cert_signed_by_trust_anchor(&parsed, &roots, intermediates, now, algorithms)
+        .map_err(|cause| format!("the certificate is not of this cluster's authority: {cause}"))
 }
 
 /// Takes any certificate of the authority with this fingerprint, whatever name it holds: the new

@@ -64,6 +64,9 @@ pub enum TransportError {
     /// The peer has seen it, and did nothing.
     #[error("node {peer} refused: {why}")]
     Refused { peer: u64, why: String },
+    /// The peer says that this node is no member any more.
+    #[error("node {peer} says that this node has left: {why}")]
+    Left { peer: u64, why: String },
     /// The peer speaks a version that this release does not know.
     #[error("node {peer} speaks version {found}; this release knows up to {known}")]
     Newer { peer: u64, found: u32, known: u32 },

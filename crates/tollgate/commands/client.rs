@@ -136,7 +136,7 @@ where
 }
 
 /// For a whole exchange.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(45);
 
 /// The longest answer that is read.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;

@@ -12,7 +12,7 @@ fn token(expires: u64) -> Fact {
         node: "two".to_owned(),
         id: 2,
         key: String::new(),
-        replaces: false,
+        replaces: Vec::new(),
         expires: Timestamp::from_secs(expires),
     })
 }

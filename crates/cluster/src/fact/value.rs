@@ -128,18 +128,20 @@ pub struct JoinToken {
     pub node: String,
     /// The number it was given.
     pub id: u64,
-    /// The digest of its key, in hexadecimal: the same node may ask again.
+    /// The digest of its key, in hexadecimal: the same node may ask again. Empty once it has left.
     pub key: String,
-    /// Whether it takes the place of the member that has its name, once it has caught up.
-    pub replaces: bool,
+    /// The numbers of the members whose place it takes, once it has caught up.
+    pub replaces: Vec<u64>,
     /// After it the token would not be taken anyway.
     #[serde(with = "micros")]
     pub expires: Timestamp,
 }
 
-/// A node that has left.
+/// Nodes that have left under one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departure {
+    /// Their numbers, which no other node will have; the newest 64.
+    pub ids: Vec<u64>,
     /// After it the certificate that the cluster gave it is worth nothing anyway.
     #[serde(with = "micros")]
     pub forget: Timestamp,

@@ -17,6 +17,7 @@ use wire::cluster::{self, JoinAnswer, JoinRequest, Member, Refusal, join_answer}
 use super::kind::refusal;
 use super::{PROTOCOL, PROTOCOL_MIN};
 use crate::ca::{Authority, KeyRequest, node_name};
+use crate::tls::certified;
 use crate::token::{JoinToken, Mint, Terms, TokenId};
 use crate::{BoxFuture, Peer, Refused};
 
@@ -48,11 +49,19 @@ pub trait Admission: Send + Sync + 'static {
     fn admit<'a>(&'a self, newcomer: Newcomer) -> BoxFuture<'a, Result<Admitted, Refused>>;
 }
 
+/// Who certifies nodes.
+#[derive(Debug)]
+pub enum Certifier {
+    /// The cluster's own authority.
+    Own(Box<Authority>),
+    /// Operators: a new node brings its certificate, of one of these authorities.
+    Operators(Vec<CertificateDer<'static>>),
+}
+
 /// What a member needs to let nodes in.
 pub struct Door {
     pub mint: Mint,
-    /// `None` where operators certify nodes themselves: a new node brings its certificate.
-    pub authority: Option<Authority>,
+    pub certifier: Certifier,
     /// What the document's secrets are sealed with.
     pub cluster_key: Secret<[u8; 32]>,
     pub admission: Arc<dyn Admission>,
@@ -68,7 +77,7 @@ impl std::fmt::Debug for Door {
 /// A request that may spend its token. Only [`Door::judge`] makes one.
 struct Judged {
     newcomer: Newcomer,
-    key: Option<KeyRequest>,
+    key: KeyRequest,
 }
 
 impl Door {
@@ -88,18 +97,22 @@ impl Door {
         if !is_address(&request.address) {
             return Err(bad("the address is not host:port".to_owned()));
         }
-        let key = match (&self.authority, request.certificate_request.as_ref()) {
-            (Some(_), []) => return Err(bad("a certificate request is needed".to_owned())),
-            (Some(_), request) => {
-                Some(KeyRequest::parse(request).map_err(|cause| bad(cause.to_string()))?)
+        if request.certificate_request.is_empty() {
+            return Err(bad("a certificate request is needed".to_owned()));
+        }
+        let key = KeyRequest::parse(&request.certificate_request);
+        let key = key.map_err(|cause| bad(cause.to_string()))?;
+        if let Certifier::Operators(authorities) = &self.certifier {
+            let chain = request.certificates.iter().map(|der| CertificateDer::from(der.to_vec()));
+            let chain: Vec<_> = chain.collect();
+            if chain.is_empty() {
+                return Err(bad(BRING.to_owned()));
             }
-            // Without a key to tell a repetition by, the token and the name have to do.
-            (None, []) => None,
-            (None, _) => return Err(bad(BRING.to_owned())),
-        };
-        let digest = key.as_ref().map_or([0; 32], KeyRequest::digest);
+            certified(&chain, authorities, (name.as_str(), key.digest())).map_err(bad)?;
+        }
         let JoinToken { id, terms, .. } = token;
-        let newcomer = Newcomer { token: id, terms, name, address: request.address, key: digest };
+        let (address, key_digest) = (request.address, key.digest());
+        let newcomer = Newcomer { token: id, terms, name, address, key: key_digest };
         Ok(Judged { newcomer, key })
     }
 
@@ -110,13 +123,16 @@ impl Door {
         let admitted = self.admission.admit(newcomer).await;
         let Admitted { id, members } =
             admitted.map_err(|refused| refusal(Reason::Token, refused.why))?;
-        let certificates = match (&self.authority, &key) {
-            (Some(authority), Some(key)) => authority.issue(key, &name, now),
-            (Some(_) | None, _) => Ok(Vec::new()),
+        let certificates = match &self.certifier {
+            Certifier::Own(authority) => authority.issue(&key, &name, now),
+            Certifier::Operators(_) => Ok(Vec::new()),
         };
         let certificates =
             certificates.map_err(|cause| refusal(Reason::Unspecified, cause.to_string()))?;
-        let authority_key = self.authority.as_ref().map(Authority::key);
+        let authority_key = match &self.certifier {
+            Certifier::Own(authority) => Some(authority.key()),
+            Certifier::Operators(_) => None,
+        };
         Ok(cluster::Grant {
             id,
             members: members.into_iter().map(member).collect(),
@@ -162,7 +178,8 @@ fn bytes(certificate: &CertificateDer<'static>) -> bytes::Bytes {
 }
 
 /// Whether a text is `host:port`.
-pub(crate) fn is_address(text: &str) -> bool {
+#[must_use]
+pub fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let is_host = rustls_pki_types::ServerName::try_from(bare).is_ok();

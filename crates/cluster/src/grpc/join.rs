@@ -22,8 +22,9 @@ pub struct Application<'a> {
     pub name: &'a NodeName,
     /// `host:port` of its own cluster listener, as others reach it.
     pub address: &'a str,
-    /// `None` for a node whose certificate its operators have made.
-    pub key: Option<&'a NodeKey>,
+    pub key: &'a NodeKey,
+    /// What its operators have certified the key by; empty where the cluster does.
+    pub certificates: &'a [CertificateDer<'static>],
 }
 
 /// All that a node needs to be a member.
@@ -86,7 +87,7 @@ async fn ask(
     application: &Application<'_>,
 ) -> Result<Option<join_answer::Answer>, JoinError> {
     let unreachable = |why: String| JoinError::Unreachable { address: member.to_owned(), why };
-    let request = application.key.map(NodeKey::request).transpose().map_err(JoinError::Request)?;
+    let request = application.key.request().map_err(JoinError::Request)?;
     let tls = pinned(application.token.terms.authority);
     let tls = tls.map_err(|cause| unreachable(cause.to_string()))?;
     let name = ServerName::try_from(UNNAMED).map_err(|cause| unreachable(cause.to_string()))?;
@@ -99,7 +100,8 @@ async fn ask(
         token: application.token.encode().expose().clone(),
         name: application.name.to_string(),
         address: application.address.to_owned(),
-        certificate_request: request.unwrap_or_default().into(),
+        certificate_request: request.into(),
+        certificates: application.certificates.iter().map(|der| der.to_vec().into()).collect(),
     };
     let answer = client.join(request).await;
     answer.map(|answer| answer.into_inner().answer).map_err(|status| unreachable(told(&status)))
@@ -115,9 +117,9 @@ fn read(grant: cluster::Grant, application: &Application<'_>) -> Result<Grant, &
         let cluster::Member { id, name, address } = member;
         Peer { id, name, address }
     };
-    let passport = match application.key {
-        Some(key) => Some(passport(&certificates, key, application)?),
-        None => None,
+    let passport = match application.certificates {
+        [] => Some(passport(&certificates, application)?),
+        [..] => None,
     };
     Ok(Grant {
         id,
@@ -130,7 +132,6 @@ fn read(grant: cluster::Grant, application: &Application<'_>) -> Result<Grant, &
 
 fn passport(
     certificates: &[bytes::Bytes],
-    key: &NodeKey,
     application: &Application<'_>,
 ) -> Result<Passport, &'static str> {
     let chain: Vec<_> = certificates.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
@@ -140,7 +141,7 @@ fn passport(
     if !chain.first().is_some_and(|own| names(own, application.name.as_str())) {
         return Err("its certificate is of another node");
     }
-    Ok(Passport { chain, key: key.private(), authorities: vec![authority] })
+    Ok(Passport { chain, key: application.key.private(), authorities: vec![authority] })
 }
 
 /// Said to the member as its name; it is not looked at, see `tls.rs`.

@@ -115,6 +115,7 @@ impl Line {
             cluster: local.cluster.0.to_vec().into(),
             protocol: *protocol,
             from: local.name.to_string(),
+            from_id: local.id,
             to: self.peer.id,
             deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
             kind: kind::to_wire(message.kind).into(),
@@ -144,6 +145,11 @@ impl Line {
             // The service's own matter, told to whoever asked.
             Reason::Unspecified => refused,
             Reason::Unanswered => TransportError::Broken { peer, why },
+            Reason::Left => {
+                let left = TransportError::Left { peer, why };
+                self.say(Some(&left));
+                left
+            }
             Reason::Cluster
             | Reason::Name
             | Reason::Unknown
@@ -256,6 +262,7 @@ impl Line {
         Greeting {
             cluster: local.cluster.0.to_vec().into(),
             from: local.name.to_string(),
+            from_id: local.id,
             to: self.peer.id,
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL,

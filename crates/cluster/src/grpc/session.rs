@@ -69,13 +69,14 @@ impl Session {
     fn greet(&self, greeting: &Greeting) -> Result<Greeting, Refusal> {
         let local = &self.office.local;
         let from = self.speaker(&greeting.cluster, &greeting.from, greeting.to)?;
-        self.check_standing(&from, None)?;
+        self.check_standing(&from, greeting.from_id, None)?;
         if greeting.protocol_min > PROTOCOL {
             return Err(newer(greeting.protocol_min));
         }
         Ok(Greeting {
             cluster: local.cluster.0.to_vec().into(),
             from: local.name.to_string(),
+            from_id: local.id,
             to: local.id,
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL,
@@ -104,7 +105,7 @@ impl Session {
             Refusal { reason: Reason::Newer.into(), why, known: PROTOCOL }
         };
         let message = from_wire(kind, envelope.version, envelope.body).ok_or_else(unknown)?;
-        self.check_standing(&from, Some(message.kind))?;
+        self.check_standing(&from, envelope.from_id, Some(message.kind))?;
         let deadline = Duration::from_millis(envelope.deadline_ms.into()).min(DEADLINE_MAX);
         Ok(Call { from, message, deadline })
     }
@@ -136,8 +137,13 @@ impl Session {
     }
 
     /// A greeting has no kind: what may follow it is judged then.
-    fn check_standing(&self, from: &PeerName, kind: Option<MessageKind>) -> Result<(), Refusal> {
-        match self.office.roster.standing(from) {
+    fn check_standing(
+        &self,
+        from: &PeerName,
+        id: u64,
+        kind: Option<MessageKind>,
+    ) -> Result<(), Refusal> {
+        match self.office.roster.standing(from, id) {
             Standing::Member => Ok(()),
             Standing::Unknown if kind.is_none_or(is_raft) => Ok(()),
             Standing::Unknown => {
@@ -145,7 +151,7 @@ impl Session {
                 Err(refusal(Reason::Unknown, why))
             }
             Standing::Left => {
-                Err(refusal(Reason::Unknown, format!("node {from} has left the cluster")))
+                Err(refusal(Reason::Left, format!("node {from} has left the cluster")))
             }
         }
     }

@@ -9,11 +9,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{Door, GrpcTransport, Listener, Local};
-use crate::ca::{Authority, Fingerprint, is_due};
+use super::{Certifier, Door, GrpcTransport, Listener, Local};
+use crate::ca::{Fingerprint, is_due};
 use crate::directory::kept_key;
 use crate::membership::keep;
-use crate::tls::{NodeTls, Papers, PapersError, Passport, TlsError};
+use crate::tls::{NodeTls, Papers, PapersError, Passport, TlsError, names};
 use crate::token::Mint;
 use crate::{Error, Handle, Home, LogBounds, Network, Options, Task, open_in_cluster};
 
@@ -25,6 +25,7 @@ pub struct Station {
     transport: Arc<GrpcTransport>,
     tls: Arc<NodeTls>,
     papers: Papers,
+    name: NodeName,
     tasks: TaskTracker,
     /// Ends the listener and the rest, also when the station is dropped.
     stop: DropGuard,
@@ -39,6 +40,8 @@ pub enum StationError {
     Papers(#[from] PapersError),
     #[error("the member {name} has no certificate in its data directory")]
     NoCertificate { name: NodeName },
+    #[error("the certificate in the data directory is not of a node called {name}")]
+    OtherName { name: NodeName },
     #[error("the node's certificate cannot be used")]
     Tls(#[from] TlsError),
 }
@@ -57,7 +60,11 @@ pub async fn open_member(
     let Home { name, papers, joined, .. } = home;
     let missing = || StationError::NoCertificate { name: name.clone() };
     let passport = papers.passport()?.ok_or_else(missing)?;
-    let authority = papers.authority()?;
+    check_name(&passport, name)?;
+    let certifier = match papers.authority()? {
+        Some(authority) => Certifier::Own(Box::new(authority)),
+        None => Certifier::Operators(passport.authorities.clone()),
+    };
     let tls = Arc::new(NodeTls::new(&passport)?);
     let transport = Arc::new(GrpcTransport::new(Arc::clone(&tls)));
     let network = Network {
@@ -74,29 +81,42 @@ pub async fn open_member(
     let mint = Mint::new(local.cluster, fingerprint, &kept_key(&dir)?);
     // Set once: a handle is opened once.
     let _first = handle.0.mint.set(Mint::new(local.cluster, fingerprint, &kept_key(&dir)?));
-    let door = door(&handle, mint, authority, (&dir, Arc::clone(&clock)))?;
+    let door = door(&handle, mint, certifier, (&dir, Arc::clone(&clock)))?;
     let (service, roster) = (Arc::new(handle.clone()), Arc::new(handle.clone()));
     let listener = Listener::new(local, Arc::clone(&tls), service, roster).with_door(door);
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(listener.serve(socket, stop.clone()));
-    tasks.spawn(keep(Arc::clone(&handle.0), address.to_owned(), stop.clone()));
+    let keeping = keep(Arc::clone(&handle.0), home.clone(), (dir.clone(), address.to_owned()));
+    let until = stop.clone();
+    tasks.spawn(async move { until.run_until_cancelled(keeping).await });
     let renewing = renew(papers.clone(), Arc::clone(&tls), name.clone(), clock);
     let until = stop.clone();
     tasks.spawn(async move { until.run_until_cancelled(renewing).await });
     tasks.close();
     let stop = stop.drop_guard();
-    Ok((handle, Station { task, transport, tls, papers: papers.clone(), tasks, stop }))
+    Ok((
+        handle,
+        Station { task, transport, tls, papers: papers.clone(), name: name.clone(), tasks, stop },
+    ))
 }
 
 fn door(
     handle: &Handle,
     mint: Mint,
-    authority: Option<Authority>,
+    certifier: Certifier,
     (dir, clock): (&Path, Arc<dyn Clock>),
 ) -> Result<Arc<Door>, Error> {
     let cluster_key: Secret<[u8; 32]> = kept_key(dir)?;
     let admission = Arc::new(handle.clone());
-    Ok(Arc::new(Door { mint, authority, cluster_key, admission, clock }))
+    Ok(Arc::new(Door { mint, certifier, cluster_key, admission, clock }))
+}
+
+/// Peers would refuse a node that shows another name.
+fn check_name(passport: &Passport, name: &NodeName) -> Result<(), StationError> {
+    match passport.chain.first() {
+        Some(own) if names(own, name.as_str()) => Ok(()),
+        Some(_) | None => Err(StationError::OtherName { name: name.clone() }),
+    }
 }
 
 /// What tokens name the authority by; the first one counts while it is being replaced.
@@ -111,6 +131,7 @@ impl Station {
     /// When they cannot be used; the old ones stay.
     pub fn reload(&self) -> Result<(), StationError> {
         if let Some(passport) = self.papers.passport()? {
+            check_name(&passport, &self.name)?;
             self.tls.replace(&passport)?;
         }
         Ok(())

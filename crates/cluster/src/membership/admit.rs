@@ -6,9 +6,7 @@ use model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{MembersAsk, MembershipError, No, check_address, ids, peers};
-use crate::fact::{
-    Fact, FactChange, FactCommand, FactExpect, FactKey, FactKind, JoinToken, micros,
-};
+use crate::fact::{Fact, FactChange, FactCommand, FactExpect, FactKind, JoinToken, micros};
 use crate::grpc::{Admission, Admitted, Newcomer};
 use crate::handle::Node;
 use crate::token::TokenId;
@@ -64,27 +62,32 @@ impl Node {
     /// Spends the token and makes the node a learner; a token that was spent by the same node is
     /// the same admission, since the answer to the first may have been lost.
     pub(super) async fn admit_here(&self, arrival: &Arrival) -> Result<(), No> {
-        self.lead.confirm().await.map_err(|_| No::NotHere)?;
-        let membership = self.membership();
-        let peer = &arrival.peer;
+        let membership = self.settled().await?;
+        // The token says the number, not whoever passes it on.
+        let id = TokenId::parse(&arrival.token).map(number);
+        let id = id.ok_or_else(|| No::Refused("the token's id is none".to_owned()))?;
+        let peer = &Peer { id, ..arrival.peer.clone() };
         check_address(&membership, peer)?;
         match self.board.fact(FactKind::JoinToken, &arrival.token) {
             Some(Fact::JoinToken(spent)) if spent.node == peer.name && spent.key == arrival.key => {
             }
             Some(_) => return Err(No::Refused("the join token was used already".to_owned())),
             None => {
+                if membership.get_node(&id).is_some() {
+                    return Err(No::Refused("another member has this number".to_owned()));
+                }
                 if membership.nodes().count() >= MEMBERS_MAX {
                     return Err(No::Refused(format!("there are {MEMBERS_MAX} members already")));
                 }
-                let is_taken = !ids(&membership, &peer.name).is_empty();
-                if is_taken && !arrival.is_named {
+                let taken = ids(&membership, &peer.name);
+                if !taken.is_empty() && !arrival.is_named {
                     return Err(No::Refused(format!(
                         "there is a member called {0}; `tollgate cluster replace {0}` gives a \
                          token that takes its place",
                         peer.name
                     )));
                 }
-                self.spend(arrival, is_taken).await?;
+                self.spend(arrival, peer, taken).await?;
             }
         }
         match membership.get_node(&peer.id) {
@@ -94,8 +97,8 @@ impl Node {
         }
     }
 
-    async fn spend(&self, arrival: &Arrival, replaces: bool) -> Result<(), No> {
-        let Arrival { token, peer, key, expires, .. } = arrival;
+    async fn spend(&self, arrival: &Arrival, peer: &Peer, replaces: Vec<u64>) -> Result<(), No> {
+        let Arrival { token, key, expires, .. } = arrival;
         let spent = JoinToken {
             node: peer.name.clone(),
             id: peer.id,
@@ -105,10 +108,7 @@ impl Node {
         };
         let (fact, expect) = (Fact::JoinToken(spent), FactExpect::Absent);
         let spend = FactChange::Set { id: token.clone(), fact, expect };
-        // Whoever has left may come again.
-        let key = FactKey::new(FactKind::Departure, peer.name.clone());
-        let welcome = FactChange::Clear { key, expect: FactExpect::Any };
-        let command = FactCommand { at: self.clock.now(), changes: vec![spend, welcome] };
+        let command = FactCommand { at: self.clock.now(), changes: vec![spend] };
         self.set_facts(command).await
     }
 

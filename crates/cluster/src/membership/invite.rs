@@ -6,6 +6,7 @@ use model::{NodeName, Secret, Timestamp};
 
 use super::{MembershipError, ids};
 use crate::ca::node_name;
+use crate::token::LIFETIME_MAX;
 use crate::{Handle, Peer};
 
 /// A join token, and where it can be shown.
@@ -30,13 +31,16 @@ pub enum Place {
 }
 
 impl Handle {
-    /// Makes a join token; the lifetime is cut to a day.
+    /// Makes a join token that is good for so long, a day at most.
     ///
     /// # Errors
-    /// [`MembershipError::Refused`] where the name cannot be used, or the node is alone.
+    /// [`MembershipError::Refused`] where the name or the time cannot be used, or the node is alone.
     pub fn invite(&self, place: Place, life: Duration) -> Result<Invitation, MembershipError> {
         let refused = |why: String| MembershipError::Refused { why };
         let node = &*self.0;
+        if life > LIFETIME_MAX {
+            return Err(refused("a join token is good for a day at most".to_owned()));
+        }
         let alone = || refused(ALONE.to_owned());
         let mint = node.mint.get().ok_or_else(alone)?;
         let membership = node.membership();

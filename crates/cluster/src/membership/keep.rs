@@ -1,13 +1,12 @@
 //! What is done about the members without being asked: addresses that moved, places that were
-//! taken over.
+//! taken over, changes that were broken off.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::admit::without;
+use super::leave::Going;
 use super::{MembersAsk, No, check_address, ids, peers, voters};
 use crate::asking::CALL_WAIT;
 use crate::fact::{Fact, FactKind};
@@ -15,47 +14,169 @@ use crate::handle::Node;
 use crate::lead::Leader;
 use crate::transport::{MessageKind, Peer};
 use crate::types::ChangeMembers;
-use crate::{MemberStatus, MembershipError};
+use crate::{Home, MemberStatus, MembershipError};
 
-/// Looks after the members until told to stop.
-pub(crate) async fn keep(node: Arc<Node>, address: String, stop: CancellationToken) {
-    let keeping = async {
-        tokio::join!(node.keep_address(&address), node.keep_places(), node.tell_who_leads());
-    };
-    tokio::select! {
-        () = keeping => {}
-        () = stop.cancelled() => {}
-    }
+/// Looks after the members, and after this node's place among them, without end.
+pub(crate) async fn keep(node: Arc<Node>, home: Home, (dir, address): (PathBuf, String)) {
+    tokio::join!(
+        node.keep_address(home, (dir, &address)),
+        node.keep_members(),
+        node.tell_who_leads(),
+        node.listen_to_leader(),
+    );
 }
 
 impl Node {
-    /// Tells the cluster where this node is reached, if it believes something else.
-    async fn keep_address(&self, address: &str) {
+    /// Tells the cluster where this node is reached, whenever it believes something else.
+    async fn keep_address(self: &Arc<Self>, mut home: Home, (dir, address): (PathBuf, &str)) {
+        let me = self.lead.me();
+        let own = Peer { id: me, name: self.name.to_string(), address: address.to_owned() };
+        let mut said = None;
         loop {
-            let known = self.membership().get_node(&self.lead.me()).cloned();
-            let own = Peer {
-                id: self.lead.me(),
-                name: self.name.to_string(),
-                address: address.to_owned(),
-            };
+            let known = self.membership().get_node(&me).cloned();
             // A node that has just joined is told first that it has.
-            if known.as_ref() == Some(&own) {
-                return;
-            }
-            if known.is_some() && !self.has_departed(self.name.as_str()) {
-                match self.change_members(&MembersAsk::Move(own)).await {
-                    Ok(()) => tracing::info!(address, "the cluster knows this node's address"),
-                    Err(MembershipError::Refused { why }) => {
-                        tracing::error!(address, why, "the cluster does not take this address");
-                        return;
-                    }
-                    Err(MembershipError::Unavailable { why }) => {
-                        tracing::warn!(address, why, "the cluster does not know this address yet");
+            let is_member = known.is_some() && !self.has_departed(&own.name, me);
+            let elsewhere = match self.lead.leader() {
+                Leader::Nobody if is_member => self.as_others_know_me().await,
+                _ => known.clone(),
+            };
+            let is_right = known.as_ref() == Some(&own) && elsewhere.is_none_or(|it| it == own);
+            if is_right && home.address != address {
+                match home.moved(&dir, address) {
+                    Ok(()) => address.clone_into(&mut home.address),
+                    Err(cause) => {
+                        let cause = &cause as &dyn std::error::Error;
+                        tracing::warn!(cause, "the new address is not kept in the data directory");
                     }
                 }
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            if !is_right && is_member {
+                let asked = self.change_members(&MembersAsk::Move(own.clone())).await;
+                if said.as_ref() != Some(&asked) {
+                    tell_moved(address, &asked);
+                    said = Some(asked);
+                }
+            }
+            tokio::time::sleep(ADDRESS_EVERY).await;
         }
+    }
+
+    /// While this node leads: what was left in the middle is brought to its end, and a node that
+    /// was let in for another gets its place when it has caught up.
+    async fn keep_members(self: &Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.lead.leader() != Leader::Me {
+                continue;
+            }
+            let _turn = self.members_turn.lock().await;
+            if let Err(No::Refused(why) | No::Unsure(why)) = self.end_what_was_begun().await {
+                tracing::debug!(why, "a change of the members waits for its end");
+            }
+            for (id, name, others) in self.replacements() {
+                match self.give_place(id, &name, &others).await {
+                    Ok(()) => tracing::info!(node = name, id, "a new node has taken its place"),
+                    Err(No::NotHere) => {}
+                    Err(No::Refused(why) | No::Unsure(why)) => {
+                        tracing::debug!(node = name, why, "a new node waits for its place");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn end_what_was_begun(self: &Arc<Self>) -> Result<(), No> {
+        if self.membership().get_joint_config().len() > 1 {
+            self.settled().await?;
+        }
+        self.end_departures().await
+    }
+
+    /// The nodes that were let in to take the places of others that are still members.
+    fn replacements(&self) -> Vec<(u64, String, BTreeSet<u64>)> {
+        let (facts, membership) = (self.board.view().facts, self.membership());
+        let tokens = facts.list(FactKind::JoinToken).filter_map(|(_, fact)| match fact {
+            Fact::JoinToken(token) if membership.get_node(&token.id).is_some() => Some(token),
+            _ => None,
+        });
+        let placed = tokens.map(|token| {
+            let named = ids(&membership, &token.node);
+            let others = named.into_iter().filter(|id| token.replaces.contains(id)).collect();
+            (token.id, token.node.clone(), others)
+        });
+        placed.filter(|(_, _, others): &(_, _, BTreeSet<u64>)| !others.is_empty()).collect()
+    }
+
+    /// Puts a new node in the place of others with its name.
+    async fn give_place(
+        self: &Arc<Self>,
+        id: u64,
+        name: &str,
+        others: &BTreeSet<u64>,
+    ) -> Result<(), No> {
+        let membership = self.settled().await?;
+        let peer = membership.get_node(&id).ok_or(No::NotHere)?;
+        if !self.lead.has_reached(id, self.board.view().applied) {
+            return Err(No::Unsure("it has not caught up".to_owned()));
+        }
+        self.check_presence(peer).await?;
+        let before = voters(&membership);
+        let mut after = super::admit::without(&before, others);
+        if after != before {
+            after.insert(id);
+            self.check_quorum(&membership, &after).await?;
+        }
+        self.say_goodbye(&Going::from([(name.to_owned(), others.clone())])).await?;
+        if after == before {
+            return self.remove(&membership, others).await;
+        }
+        self.reshape(ChangeMembers::ReplaceAllVoters(after), false).await?;
+        let membership = self.membership();
+        let left = others.iter().filter(|id| membership.get_node(id).is_some()).copied().collect();
+        self.remove(&membership, &left).await
+    }
+
+    /// Where a member is reached now. It has to be: who leads could otherwise lose it.
+    pub(super) async fn move_here(&self, peer: &Peer) -> Result<(), No> {
+        let membership = self.settled().await?;
+        let known = membership.get_node(&peer.id);
+        let known = known.ok_or_else(|| No::Refused("it is not a member".to_owned()))?;
+        if known == peer {
+            return Ok(());
+        }
+        // A node that was alone may have had any name.
+        let alone = membership.nodes().count() == 1;
+        if known.name != peer.name && !alone {
+            return Err(No::Refused(format!("node {} is called {}", peer.id, known.name)));
+        }
+        check_address(&membership, peer)?;
+        self.check_presence(peer).await?;
+        self.reshape(ChangeMembers::SetNodes(peers(peer.clone())), true).await
+    }
+
+    /// Whom the other members believe to lead.
+    pub(super) async fn leader_by_hearsay(&self) -> Option<Peer> {
+        let me = self.lead.me();
+        self.hear(|said| said.leader.filter(|leader| leader.id != me)).await
+    }
+
+    /// As whom another member knows this node.
+    async fn as_others_know_me(&self) -> Option<Peer> {
+        let me = self.lead.me();
+        self.hear(|said| said.you.filter(|you| you.id == me)).await
+    }
+
+    /// Asks the other members in turn until one has something to say.
+    async fn hear<T>(&self, what: impl Fn(MemberStatus) -> Option<T>) -> Option<T> {
+        let me = self.lead.me();
+        let membership = self.membership();
+        for (_, peer) in membership.nodes().filter(|(id, _)| **id != me) {
+            let asked = self.call(peer, MessageKind::Status, &(), CALL_WAIT).await;
+            if let Some(heard) = asked.ok().and_then(&what) {
+                return Some(heard);
+            }
+        }
+        None
     }
 
     /// Says who leads, whenever that changes.
@@ -75,97 +196,44 @@ impl Node {
         }
     }
 
-    /// While this node leads: a node that was let in for another gets its place when it has
-    /// caught up.
-    async fn keep_places(&self) {
+    /// Finds out when who leads cannot be reached: a learner is never told.
+    async fn listen_to_leader(&self) {
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            if self.lead.leader() != Leader::Me {
-                continue;
-            }
-            for (id, name) in self.replacements() {
-                let _turn = self.members_turn.lock().await;
-                match self.give_place(id, &name).await {
-                    Ok(true) => tracing::info!(node = name, id, "a new node has taken its place"),
-                    Ok(false) | Err(No::NotHere) => {}
-                    Err(No::Refused(why) | No::Unsure(why)) => {
-                        tracing::debug!(node = name, why, "a new node waits for its place");
+            let unheard = match self.lead.leader() {
+                Leader::Me => None,
+                Leader::Peer(peer) => {
+                    let asked = self.call(&peer, MessageKind::Status, &(), CALL_WAIT).await;
+                    let heard = asked.map(|_: MemberStatus| ());
+                    if heard.is_ok() {
+                        self.board.show_banished(None);
                     }
+                    heard.err().map(|cause| format!("who leads cannot be reached: {cause}"))
                 }
-            }
+                Leader::Nobody => None,
+            };
+            self.board.show_unheard(unheard);
+            tokio::time::sleep(LISTEN_EVERY).await;
         }
     }
+}
 
-    /// The nodes that were let in to take another's place, and their names.
-    fn replacements(&self) -> Vec<(u64, String)> {
-        let facts = self.board.view().facts;
-        let tokens = facts.list(FactKind::JoinToken).filter_map(|(_, fact)| match fact {
-            Fact::JoinToken(token) if token.replaces => Some((token.id, token.node.clone())),
-            _ => None,
-        });
-        tokens.collect()
-    }
-
-    /// Puts a new node in the place of whoever else has its name; says whether there was anybody.
-    async fn give_place(&self, id: u64, name: &str) -> Result<bool, No> {
-        let membership = self.membership();
-        let Some(peer) = membership.get_node(&id) else { return Ok(false) };
-        let others: BTreeSet<u64> =
-            ids(&membership, name).into_iter().filter(|other| *other != id).collect();
-        if others.is_empty() {
-            return Ok(false);
+fn tell_moved(address: &str, asked: &Result<(), MembershipError>) {
+    match asked {
+        Ok(()) => tracing::info!(address, "the cluster knows this node's address"),
+        Err(MembershipError::Refused { why }) => {
+            tracing::error!(address, why, "the cluster does not take this node's address");
         }
-        if !self.lead.has_reached(id, self.board.view().applied) {
-            return Err(No::Unsure("it has not caught up".to_owned()));
+        Err(MembershipError::Unavailable { why }) => {
+            tracing::warn!(address, why, "the cluster does not know this node's address yet");
         }
-        self.check_presence(peer).await?;
-        let before = voters(&membership);
-        let (voting, silent): (BTreeSet<u64>, BTreeSet<u64>) =
-            others.into_iter().partition(|other| before.contains(other));
-        if !silent.is_empty() {
-            self.reshape(ChangeMembers::RemoveNodes(silent), false).await?;
-        }
-        if !voting.is_empty() {
-            let mut after = without(&before, &voting);
-            after.insert(id);
-            self.reshape(ChangeMembers::ReplaceAllVoters(after), false).await?;
-        }
-        Ok(true)
-    }
-
-    /// Where a member is reached now.
-    pub(super) async fn move_here(&self, peer: &Peer) -> Result<(), No> {
-        self.lead.confirm().await.map_err(|_| No::NotHere)?;
-        let membership = self.membership();
-        let known = membership.get_node(&peer.id);
-        let known = known.ok_or_else(|| No::Refused("it is not a member".to_owned()))?;
-        if known == peer {
-            return Ok(());
-        }
-        // A node that was alone may have had any name.
-        let alone = membership.nodes().count() == 1;
-        if known.name != peer.name && !alone {
-            return Err(No::Refused(format!("node {} is called {}", peer.id, known.name)));
-        }
-        check_address(&membership, peer)?;
-        self.reshape(ChangeMembers::SetNodes(peers(peer.clone())), true).await
-    }
-
-    /// Whom the other members believe to lead.
-    pub(super) async fn leader_by_hearsay(&self) -> Option<Peer> {
-        let me = self.lead.me();
-        let membership = self.membership();
-        for (_, peer) in membership.nodes().filter(|(id, _)| **id != me) {
-            let asked = self.call(peer, MessageKind::Status, &(), CALL_WAIT).await;
-            if let Ok(MemberStatus { leader: Some(leader), .. }) = asked
-                && leader.id != me
-            {
-                return Some(leader);
-            }
-        }
-        None
     }
 }
 
 /// How often there may be something to do; nobody waits for it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often a node looks whether others know where it is.
+const ADDRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// How often a node asks whoever leads whether it is there.
+const LISTEN_EVERY: Duration = Duration::from_secs(2);

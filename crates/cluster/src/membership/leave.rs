@@ -1,60 +1,101 @@
 //! Members go for good.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::admit::without;
 use super::vote::{VOTERS, even};
 use super::{No, ids, voters};
 use crate::ca::NODE_LIFE;
-use crate::fact::{Departure, Fact, FactChange, FactCommand, FactExpect};
+use crate::fact::{Departure, Fact, FactChange, FactCommand, FactExpect, FactKind};
 use crate::handle::Node;
-use crate::types::ChangeMembers;
+use crate::types::{ChangeMembers, Membership};
+
+/// Who goes, by name.
+pub(super) type Going = BTreeMap<String, BTreeSet<u64>>;
 
 impl Node {
-    pub(super) async fn leave_here(&self, names: &BTreeSet<String>, force: bool) -> Result<(), No> {
-        self.lead.confirm().await.map_err(|_| No::NotHere)?;
-        let membership = self.membership();
-        let mut going = BTreeSet::new();
+    pub(super) async fn leave_here(
+        self: &Arc<Self>,
+        names: &BTreeSet<String>,
+        force: bool,
+    ) -> Result<(), No> {
+        let membership = self.settled().await?;
+        let mut going = Going::new();
         for name in names {
-            let found = ids(&membership, name);
-            if found.is_empty() && !self.has_departed(name) {
-                return Err(No::Refused(format!("there is no member called {name}")));
+            let found: BTreeSet<u64> = ids(&membership, name).into_iter().collect();
+            let is_gone = self.board.fact(FactKind::Departure, name).is_some();
+            match (found.is_empty(), is_gone) {
+                (true, true) => {}
+                (true, false) => {
+                    return Err(No::Refused(format!("there is no member called {name}")));
+                }
+                (false, _) => drop(going.insert(name.clone(), found)),
             }
-            going.extend(found);
         }
         let before = voters(&membership);
-        let after = without(&before, &going);
+        let after = without(&before, &numbers(&going));
         if after.is_empty() {
             return Err(No::Refused("the last voter cannot go".to_owned()));
         }
         if after != before && !VOTERS.contains(&after.len()) && !force {
             return Err(No::Refused(even(after.len())));
         }
-        self.say_goodbye(names).await?;
-        self.wait_until_told(&going).await;
+        self.check_quorum(&membership, &after).await?;
+        self.say_goodbye(&going).await?;
+        self.wait_until_told(&numbers(&going)).await;
+        self.remove(&membership, &numbers(&going)).await
+    }
+
+    /// Takes nodes out of the members. Whoever votes goes last: a leader that goes leads no more
+    /// when that is agreed on.
+    pub(super) async fn remove(
+        &self,
+        membership: &Membership,
+        going: &BTreeSet<u64>,
+    ) -> Result<(), No> {
+        let before = voters(membership);
         let (voting, silent): (BTreeSet<u64>, BTreeSet<u64>) =
-            going.into_iter().partition(|id| before.contains(id));
+            going.iter().partition(|id| before.contains(id));
         if !silent.is_empty() {
             self.reshape(ChangeMembers::RemoveNodes(silent), false).await?;
         }
-        // Last: a leader that goes leads no more when this is agreed on.
         if !voting.is_empty() {
             self.reshape(ChangeMembers::RemoveVoters(voting), false).await?;
         }
         Ok(())
     }
 
-    /// From here on each node knows that these have left, they themselves too.
-    async fn say_goodbye(&self, names: &BTreeSet<String>) -> Result<(), No> {
+    /// From here on each node knows that these have left, they themselves too; and the tokens by
+    /// which they came are worth nothing.
+    pub(super) async fn say_goodbye(&self, going: &Going) -> Result<(), No> {
+        if going.is_empty() {
+            return Ok(());
+        }
         let now = self.clock.now();
-        let fact = Fact::Departure(Departure { forget: now.plus(NODE_LIFE) });
-        let gone = |name: &String| FactChange::Set {
-            id: name.clone(),
-            fact: fact.clone(),
-            expect: FactExpect::Any,
-        };
-        let changes = names.iter().map(gone).collect();
+        let mut changes = Vec::new();
+        for (name, ids) in going {
+            let mut all = match self.board.fact(FactKind::Departure, name) {
+                Some(Fact::Departure(before)) => before.ids,
+                Some(_) | None => Vec::new(),
+            };
+            all.extend(ids.iter().filter(|id| !all.contains(id)).copied().collect::<Vec<_>>());
+            let kept = all.len().saturating_sub(IDS_MAX);
+            let fact = Departure { ids: all.split_off(kept), forget: now.plus(NODE_LIFE) };
+            let (fact, expect) = (Fact::Departure(fact), FactExpect::Any);
+            changes.push(FactChange::Set { id: name.clone(), fact, expect });
+        }
+        let gone = numbers(going);
+        for (id, fact) in self.board.view().facts.list(FactKind::JoinToken) {
+            if let Fact::JoinToken(token) = fact
+                && gone.contains(&token.id)
+            {
+                let spent = crate::fact::JoinToken { key: String::new(), ..token.clone() };
+                let (fact, expect) = (Fact::JoinToken(spent), FactExpect::Any);
+                changes.push(FactChange::Set { id: id.to_owned(), fact, expect });
+            }
+        }
         self.set_facts(FactCommand { at: now, changes }).await
     }
 
@@ -70,7 +111,36 @@ impl Node {
             tracing::debug!("a node goes that cannot be told");
         }
     }
+
+    /// Ends departures that were broken off after the goodbye.
+    pub(super) async fn end_departures(self: &Arc<Self>) -> Result<(), No> {
+        let left = |node: &Self| -> BTreeSet<u64> {
+            let membership = node.membership();
+            let members = membership.nodes();
+            let gone = members.filter(|(id, peer)| node.has_departed(&peer.name, **id));
+            gone.map(|(id, _)| *id).collect()
+        };
+        if left(self).is_empty() {
+            return Ok(());
+        }
+        let membership = self.settled().await?;
+        let going = left(self);
+        let after = without(&voters(&membership), &going);
+        if after.is_empty() {
+            return Err(No::Refused("the last voter cannot go".to_owned()));
+        }
+        self.check_quorum(&membership, &after).await?;
+        self.remove(&membership, &going).await
+    }
+}
+
+fn numbers(going: &Going) -> BTreeSet<u64> {
+    going.values().flatten().copied().collect()
 }
 
 /// For those who go to hear of it.
 const TELL_WAIT: Duration = Duration::from_secs(1);
+
+/// Numbers of one name that are remembered; the oldest are forgotten first, long after their
+/// certificates are worth nothing.
+const IDS_MAX: usize = 64;

@@ -1,6 +1,7 @@
 //! The vote is given and taken.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,21 +10,19 @@ use super::admit::without;
 use super::{No, REST, id, voters};
 use crate::asking::CALL_WAIT;
 use crate::handle::Node;
-use crate::transport::MessageKind;
+use crate::transport::{MessageKind, Peer};
 use crate::types::ChangeMembers;
-use crate::{MemberStatus, Peer};
 
 impl Node {
     pub(super) async fn vote_here(
-        &self,
+        self: &Arc<Self>,
         promote: &BTreeSet<String>,
         demote: &BTreeSet<String>,
     ) -> Result<(), No> {
-        self.lead.confirm().await.map_err(|_| No::NotHere)?;
         if let Some(name) = promote.intersection(demote).next() {
             return Err(No::Refused(format!("{name} cannot get the vote and lose it")));
         }
-        let membership = self.membership();
+        let membership = self.settled().await?;
         let ids = |names: &BTreeSet<String>| -> Result<BTreeSet<u64>, No> {
             names.iter().map(|name| id(&membership, name)).collect()
         };
@@ -41,26 +40,36 @@ impl Node {
                 self.wait_for_presence(peer).await?;
             }
         }
+        self.check_quorum(&membership, &after).await?;
         self.reshape(ChangeMembers::ReplaceAllVoters(after), true).await
     }
 
-    /// One that has just been let in is not there at once.
+    /// One that has just been let in is not there at once, and has to catch up before others wait
+    /// for its word.
     async fn wait_for_presence(&self, peer: &Peer) -> Result<(), No> {
         let until = Instant::now() + PRESENCE_WAIT;
+        let goal = self.board.view().applied;
         loop {
-            match self.check_presence(peer).await {
-                Ok(_) => return Ok(()),
-                Err(no) if Instant::now() >= until => return Err(no),
-                Err(_) => tokio::time::sleep(REST).await,
+            let no = match self.check_presence(peer).await {
+                Ok(()) if self.lead.has_reached(peer.id, goal) => return Ok(()),
+                Ok(()) => No::Refused(format!("{} has not caught up yet", peer.name)),
+                Err(no) => no,
+            };
+            if Instant::now() >= until {
+                return Err(no);
             }
+            tokio::time::sleep(REST).await;
         }
     }
 
-    /// A voter that is not there could keep the change, and all after it, from being agreed on.
-    pub(super) async fn check_presence(&self, peer: &Peer) -> Result<MemberStatus, No> {
+    /// Whether a member answers at its address.
+    pub(super) async fn check_presence(&self, peer: &Peer) -> Result<(), No> {
+        if peer.id == self.lead.me() {
+            return Ok(());
+        }
         let asked = self.call(peer, MessageKind::Status, &(), CALL_WAIT).await;
-        asked.map_err(|cause| {
-            No::Refused(format!("{} does not answer, so it cannot vote: {cause}", peer.name))
+        asked.map(|_: crate::MemberStatus| ()).map_err(|cause| {
+            No::Refused(format!("{} does not answer at {}: {cause}", peer.name, peer.address))
         })
     }
 }
@@ -76,5 +85,5 @@ pub(super) fn even(count: usize) -> String {
 /// How many voters there may be: an even number stands no more losses than the odd one below it.
 pub(super) const VOTERS: [usize; 3] = [1, 3, 5];
 
-/// For a new voter to be there.
+/// For a new voter to be there, and to catch up.
 const PRESENCE_WAIT: Duration = Duration::from_secs(5);

@@ -91,6 +91,14 @@ impl Papers {
         self.write(NODE, &pems(&passport.chain))
     }
 
+    /// Whose certificates the node takes; none while it is no member.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, PapersError> {
+        Ok(self.certificates(AUTHORITY)?.unwrap_or_default())
+    }
+
     /// Keeps a passport that operators have made, its key too.
     ///
     /// # Errors

@@ -171,7 +171,7 @@ impl Drop for GivenUp {
 pub(super) struct Names(pub(super) Mutex<HashMap<PeerName, Standing>>);
 
 impl Roster for Names {
-    fn standing(&self, name: &PeerName) -> Standing {
+    fn standing(&self, name: &PeerName, _id: u64) -> Standing {
         self.0.lock().get(name).copied().unwrap_or(Standing::Member)
     }
 }

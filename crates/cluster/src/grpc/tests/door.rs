@@ -12,10 +12,10 @@ use wire::cluster::peer_client::PeerClient;
 use wire::cluster::{Greeting, JoinRequest};
 
 use super::super::connect::{Tasks, Way, connect, origin};
-use super::super::{Admission, Admitted, Application, Door, JoinError, Newcomer, join};
+use super::super::{Admission, Admitted, Application, Certifier, Door, JoinError, Newcomer, join};
 use super::bench::{Bench, CLUSTER, Node, SOON, caller, local, ping};
 use crate::ca::{Authority, Fingerprint, NodeKey};
-use crate::tls::{NodeTls, pinned};
+use crate::tls::{NodeTls, Passport, pinned};
 use crate::token::{JoinToken, Mint, TokenId};
 use crate::{BoxFuture, ClusterId, Peer, Refused};
 
@@ -53,19 +53,19 @@ struct Member {
 async fn member() -> Member {
     member_with(|authority| {
         let loaded = Authority::load(authority.certificate().clone(), &authority.key());
-        Some(loaded.expect("the same"))
+        Certifier::Own(Box::new(loaded.expect("the same")))
     })
     .await
 }
 
-async fn member_with(certifies: impl Fn(&Authority) -> Option<Authority>) -> Member {
+async fn member_with(certifies: impl Fn(&Authority) -> Certifier) -> Member {
     let mut bench = Bench::new();
     let mint =
         |bench: &Bench| Mint::new(CLUSTER, bench.authority.fingerprint(), &Secret::new([5; 32]));
     let (book, clock) = (Arc::<Book>::default(), Arc::new(SystemClock::start()));
     let door = Door {
         mint: mint(&bench),
-        authority: certifies(&bench.authority),
+        certifier: certifies(&bench.authority),
         cluster_key: Secret::new([5; 32]),
         admission: Arc::<Book>::clone(&book),
         clock,
@@ -91,7 +91,7 @@ impl Member {
         key: &NodeKey,
     ) -> Result<super::super::Grant, JoinError> {
         let (name, address) = (NodeName::new(name), "10.0.0.2:9480");
-        let application = Application { token, name: &name, address, key: Some(key) };
+        let application = Application { token, name: &name, address, key, certificates: &[] };
         join(&self.node.peer.address, application, SOON).await
     }
 
@@ -193,6 +193,7 @@ fn request(member: &Member) -> JoinRequest {
         name: "b".to_owned(),
         address: "10.0.0.2:9480".to_owned(),
         certificate_request: key.request().expect("a request").into(),
+        certificates: Vec::new(),
     }
 }
 
@@ -239,21 +240,56 @@ async fn a_member_without_a_door_lets_nobody_in() {
     let now = SystemClock::start().now();
     let token = mint.issue(None, MINUTES, now, &SystemEntropy).expect("a token");
     let (key, name) = (NodeKey::generate().expect("a key"), NodeName::new("b"));
+    let address = "b:9480";
     let application =
-        Application { token: &token, name: &name, address: "b:9480", key: Some(&key) };
+        Application { token: &token, name: &name, address, key: &key, certificates: &[] };
     let refused = join(&node.peer.address, application, SOON).await.expect_err("a failure");
     assert!(matches!(refused, JoinError::Unreachable { .. }), "{refused:?}");
     bench.log.says(&["connection of a peer refused", "TLS"]).await;
 }
 
-#[tokio::test]
-async fn a_node_that_brings_its_certificate_gets_the_rest() {
-    let member = member_with(|_| None).await;
-    let (token, name) = (member.token(None), NodeName::new("b"));
-    let application = Application { token: &token, name: &name, address: "b:9480", key: None };
-    let grant = join(&member.node.peer.address, application, SOON).await.expect("a grant");
+/// A member of a cluster whose operators certify nodes.
+async fn operators() -> Member {
+    member_with(|authority| Certifier::Operators(vec![authority.certificate().clone()])).await
+}
+
+/// What comes of a node that is called so, and brings this passport with this key.
+async fn bring(
+    member: &Member,
+    name: &str,
+    chain: &Passport,
+    key: &NodeKey,
+) -> Result<u64, String> {
+    let (token, name) = (member.token(None), NodeName::new(name));
+    let (address, certificates) = ("b:9480", chain.chain.as_slice());
+    let application = Application { token: &token, name: &name, address, key, certificates };
+    let grant = join(&member.node.peer.address, application, SOON).await;
+    let grant = grant.map_err(|cause| cause.to_string())?;
     assert!(grant.passport.is_none() && grant.authority_key.is_none());
-    assert_eq!((grant.id, grant.cluster_key.expose()), (2, &[5; 32]));
+    assert_eq!(grant.cluster_key.expose(), &[5; 32]);
+    Ok(grant.id)
+}
+
+#[tokio::test]
+async fn a_node_that_brings_its_certificate_gets_the_rest_and_others_get_nothing() {
+    let member = operators().await;
+    let (key, now) = (NodeKey::generate().expect("a key"), SystemClock::start().now());
+    let certified = |authority: &Authority, key: &NodeKey| {
+        Passport::certified(authority, key, &NodeName::new("b"), now).expect("a passport")
+    };
+    let good = certified(&member.bench.authority, &key);
+    let foreign = Authority::make(now).expect("made");
+    let stolen = NodeKey::generate().expect("a key");
+    for (name, passport, key, why) in [
+        ("b", &certified(&foreign, &key), &key, "not of this cluster's authority"),
+        ("b", &good, &stolen, "of another key"),
+        ("c", &good, &key, "not of a node called c"),
+    ] {
+        let refused = bring(&member, name, passport, key).await.unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+    assert_eq!(*member.book.seen.lock(), []);
+    assert_eq!(bring(&member, "b", &good, &key).await, Ok(2));
 }
 
 #[tokio::test]

@@ -221,6 +221,7 @@ fn greeting() -> Greeting {
     Greeting {
         cluster: CLUSTER.0.to_vec().into(),
         from: "a".to_owned(),
+        from_id: 1,
         to: 2,
         protocol_min: 1,
         protocol_max: 1,
@@ -233,6 +234,7 @@ async fn said(client: &mut PeerClient<Sender>, protocol: u32, kind: i32) -> Refu
         cluster: CLUSTER.0.to_vec().into(),
         protocol,
         from: "a".to_owned(),
+        from_id: 1,
         to: 2,
         deadline_ms: 1_000,
         kind,
