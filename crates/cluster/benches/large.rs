@@ -18,6 +18,7 @@ use std::time::Duration;
 use config::{Change, Command, Expect, Key, Kind, Stamp};
 use model::{Clock as _, SystemClock, Timestamp, Uptime};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use fleet::{Fleet, options};
 
@@ -54,15 +55,18 @@ async fn write(dir: &Path, routes: usize) {
     let document = document(routes);
     bench.line("opened empty, document at hand");
     let asked = handle.clone();
-    let proposing = tokio::spawn(async move { asked.propose(document).await });
+    let mut proposing = JoinSet::new();
+    proposing.spawn(async move { asked.propose(document).await });
     let mut slowest = Duration::ZERO;
-    while !proposing.is_finished() {
+    let revision = loop {
+        if let Some(proposed) = proposing.try_join_next() {
+            break proposed.unwrap().unwrap().revision;
+        }
         let start = bench.clock.uptime();
         assert!(handle.status().ready());
         slowest = slowest.max(bench.clock.uptime().since(start));
         tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let revision = proposing.await.unwrap().unwrap().revision;
+    };
     bench.line("the whole in one command");
     println!("  the slowest status meanwhile {:>16} us", slowest.as_micros());
     assert_eq!(handle.snapshots().borrow().revision, revision);
@@ -95,9 +99,11 @@ async fn three(routes: usize) {
     let mut fleet = Fleet::three(1).await;
     let document = document(routes);
     bench.line("opened empty, document at hand");
-    let applied = fleet.handle(1_u64).propose(document).await.unwrap();
-    bench.line("the whole is live where it was asked");
-    fleet.all_reach(applied.revision).await;
+    for part in document.changes.chunks(CHANGES_SENT) {
+        fleet.handle(1_u64).propose(command(part.to_vec())).await.unwrap();
+    }
+    bench.line(&format!("sent, {CHANGES_SENT} in a command"));
+    fleet.all_reach(fleet.handle(1_u64).state().revision()).await;
     bench.line("and on all");
     let mut times = Vec::new();
     for round in 1..=CHANGES {
@@ -199,3 +205,5 @@ fn command(changes: Vec<Change>) -> Command {
 const ROUTES: usize = 100_000;
 const UPSTREAMS: usize = 100;
 const CHANGES: usize = 101;
+/// As many as fit into a body that the Admin API takes.
+const CHANGES_SENT: usize = 25_000;

@@ -66,6 +66,24 @@ pub(crate) enum Job {
     Stop,
 }
 
+impl Ask {
+    /// Ends the ask. What is large is taken apart on a thread that may block: it takes up to a
+    /// second, for which neither the next change nor the runtime waits.
+    pub(crate) fn end(self) {
+        if self.changes() > ENDED_AT_ONCE_MAX {
+            drop(tokio::task::spawn_blocking(move || drop(self)));
+        }
+    }
+
+    /// How many resources or facts it changes.
+    pub(crate) fn changes(&self) -> usize {
+        match &*self.change {
+            Change::Document(command) => command.changes.len(),
+            Change::Facts(command) => command.changes.len(),
+        }
+    }
+}
+
 impl Told {
     pub(crate) fn busy(why: &str) -> Self {
         Self::Busy { why: why.to_owned() }
@@ -75,3 +93,6 @@ impl Told {
         Self::Unsure { why: why.to_owned() }
     }
 }
+
+/// Changes of an ask that is ended where it is: less than a millisecond.
+const ENDED_AT_ONCE_MAX: usize = 256;

@@ -26,10 +26,11 @@ impl Node {
             AskError::Unavailable { why, kept: Kept::No }
         })?;
         let mut ask = Ask { id: ProposalId(id), since: None, change: Arc::new(change) };
-        let extra = wait_for_size(&ask.change);
+        let extra = wait_for_size(&ask);
         let mut hope = Hope { sent: false, why: NO_LEADER.to_owned() };
         let asking = self.ask_until_judged(&mut ask, &mut hope);
         let asked = tokio::time::timeout(ANSWER_WAIT + extra, asking).await;
+        ask.end();
         let Ok(answered) = asked else {
             let Hope { sent, why } = hope;
             return Err(AskError::Unavailable { why, kept: kept(sent) });
@@ -109,7 +110,7 @@ impl Node {
 
     /// Puts a change before another node's judge.
     async fn ask_there(&self, peer: &Peer, ask: &Ask) -> Told {
-        let wait = FORWARD_WAIT + wait_for_size(&ask.change);
+        let wait = FORWARD_WAIT + wait_for_size(ask);
         match self.call(peer, MessageKind::Propose, ask, wait).await {
             Ok(told) => told,
             Err(
@@ -212,12 +213,8 @@ const fn kept(may_be_made: bool) -> Kept {
 }
 
 /// How much longer a large change may take than a small one.
-fn wait_for_size(change: &Change) -> Duration {
-    let changes = match change {
-        Change::Document(command) => command.changes.len(),
-        Change::Facts(command) => command.changes.len(),
-    };
-    CHANGE_WAIT * u32::try_from(changes).unwrap_or(u32::MAX)
+fn wait_for_size(ask: &Ask) -> Duration {
+    CHANGE_WAIT * u32::try_from(ask.changes()).unwrap_or(u32::MAX)
 }
 
 /// What is said when a change finds nobody to judge it.

@@ -258,14 +258,18 @@ async fn gather(jobs: &mut mpsc::Receiver<Job>, waiting: &mut Vec<Job>, expected
 
 fn tell_each(batch: Vec<Waiting>, answers: Vec<Told>) {
     for (waiting, told) in batch.into_iter().zip(answers) {
+        let Waiting { ask, answer } = waiting;
         // Whoever went away in the meantime needs no answer.
-        drop(waiting.answer.send(told));
+        drop(answer.send(told));
+        ask.end();
     }
 }
 
 fn tell_all(batch: Vec<Waiting>, told: &Told) {
     for waiting in batch {
-        drop(waiting.answer.send(told.clone()));
+        let Waiting { ask, answer } = waiting;
+        drop(answer.send(told.clone()));
+        ask.end();
     }
 }
 

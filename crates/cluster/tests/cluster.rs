@@ -14,8 +14,9 @@ use cluster::{
     Fact, FactChange, FactCommand, FactExpect, FactKind, Kept, LedgerEpoch, Message, MessageKind,
     ProposeError, ReadError, Role, Service,
 };
-use config::{Kind, Rejected};
+use config::{Change, Command, Expect, Key, Kind, Rejected, Stamp};
 use model::{NodeName, Revision, Timestamp};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use fleet::{Fleet, create, put, shown, upstream};
@@ -29,6 +30,36 @@ async fn a_change_at_any_node_is_live_at_that_node_and_soon_at_all() {
         fleet.all_reach(applied.revision).await;
     }
     fleet.agree().await;
+    fleet.stop().await;
+}
+
+/// Resources of a megabyte each.
+fn large(megabytes: usize) -> Command {
+    let changes = (0..megabytes).map(|number| {
+        let path = |place: usize| format!("/{number}/{place}/{}", "x".repeat(2_000));
+        let uris: Vec<String> = (0..512).map(path).collect();
+        let value = json!({"uris": uris, "plugins": {}});
+        let key = Key::new(Kind::Route, format!("large-{number}"));
+        Change::Put { key, value, expect: Expect::Any, stamp: Stamp::Now }
+    });
+    Command { at: Timestamp::from_secs(1), base: None, force: false, changes: changes.collect() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_change_reaches_all_from_any_node_and_a_learner_is_sent_it_whole() {
+    let mut fleet = Fleet::three(11).await;
+    let leader = fleet.leader().await;
+    let follower = (1..=3_u64).find(|id| *id != leader).unwrap();
+    let applied = fleet.handle(follower).propose(large(8)).await.unwrap();
+    assert_eq!(applied.effects.len(), 8);
+    fleet.all_reach(applied.revision).await;
+    // The entry is cut from the log, so that whoever joins is sent the document.
+    for number in 0..150 {
+        fleet.handle(leader).propose(put("a", upstream(number))).await.unwrap();
+    }
+    fleet.join(4).await;
+    fleet.agree().await;
+    assert_eq!(fleet.handle(4).state().count(Kind::Route), 8);
     fleet.stop().await;
 }
 
