@@ -22,7 +22,8 @@ pub(crate) struct Log {
 }
 
 /// The newest entries: each is read again at once, to be applied and to be sent to each peer.
-/// At most [`TAIL_ENTRIES_MAX`] and [`TAIL_BYTES_MAX`]; older ones are read from the disk.
+/// At most [`TAIL_ENTRIES_MAX`] and [`TAIL_BYTES_MAX`], and always the last one, whatever its size:
+/// the node that judged it knows it by its address. Older ones are read from the disk.
 #[derive(Default)]
 struct Tail {
     entries: BTreeMap<u64, Entry>,
@@ -91,7 +92,9 @@ impl Tail {
             self.bytes += size(&entry);
             self.entries.insert(entry.log_id.index, entry);
         }
-        while self.entries.len() > TAIL_ENTRIES_MAX || self.bytes > TAIL_BYTES_MAX {
+        let is_over =
+            |tail: &Self| tail.entries.len() > TAIL_ENTRIES_MAX || tail.bytes > TAIL_BYTES_MAX;
+        while is_over(self) && self.entries.len() > 1 {
             let Some((_, entry)) = self.entries.pop_first() else { return };
             self.bytes -= size(&entry);
         }
@@ -203,3 +206,52 @@ const TAIL_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of entries in one message, unless it has only one entry.
 const SENT_BYTES_MAX: usize = 2 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Bound;
+
+    use config::{Change, Command, Expect, Key, Kind, Stamp};
+    use model::{Revision, Timestamp};
+    use serde_json::Value;
+
+    use super::{TAIL_BYTES_MAX, Tail};
+    use crate::entry::{self, Batch, Payload, Proposal, ProposalId};
+    use crate::types::{Entry, EntryPayload, LogId};
+
+    fn payload(bytes: usize) -> Payload {
+        let (key, value) = (Key::new(Kind::Route, "1"), Value::from("x".repeat(bytes)));
+        let change = Change::Put { key, value, expect: Expect::Any, stamp: Stamp::Now };
+        let at = Timestamp::from_secs(1);
+        let command = Command { at, base: None, force: false, changes: vec![change] };
+        let change = entry::Change::Document(command);
+        let proposals = vec![Proposal { id: ProposalId([1; 16]), change }];
+        Payload::new(&Batch { base: Revision::ZERO, after: Revision::new(1), proposals })
+    }
+
+    /// Whether the tail holds this very payload at an index.
+    fn holds(tail: &Tail, index: u64, payload: &Payload) -> bool {
+        let range = (Bound::Included(index), Bound::Included(index));
+        let found = tail.read(range, usize::MAX).unwrap_or_default();
+        found.iter().any(|entry| match &entry.payload {
+            EntryPayload::Normal(found) => found.is(payload),
+            EntryPayload::Blank | EntryPayload::Membership(_) => false,
+        })
+    }
+
+    #[test]
+    fn the_last_entry_is_in_memory_whatever_its_size() {
+        let (small, large) = (payload(1), payload(TAIL_BYTES_MAX + 1));
+        let mut tail = Tail::default();
+        for (index, payload) in [(1, &small), (2, &large)] {
+            let log_id = LogId { index, ..LogId::default() };
+            let payload = EntryPayload::Normal(payload.clone());
+            tail.extend(vec![Entry { log_id, payload }]);
+        }
+        assert!(holds(&tail, 2, &large) && !holds(&tail, 1, &small));
+        let log_id = LogId { index: 3, ..LogId::default() };
+        let payload = EntryPayload::Normal(small.clone());
+        tail.extend(vec![Entry { log_id, payload }]);
+        assert!(holds(&tail, 3, &small) && !holds(&tail, 2, &large));
+    }
+}
