@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Applied, State};
+use rules::Snapshot;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use crate::error::AskError;
 use crate::handle::{Node, STOPPED};
 use crate::lead::Leader;
 use crate::network::{MESSAGE_VERSION, json};
+use crate::news;
 use crate::transport::{Message, MessageKind, Peer, TransportError};
 use crate::{Kept, ReadError};
 
@@ -58,6 +60,7 @@ impl Node {
                     // One that is cut off never answers; whoever follows it knows the change by
                     // its id.
                     tokio::select! {
+                        biased;
                         told = self.ask_there(&peer, ask) => told,
                         () = self.lead.leads_no_more(peer.id) => {
                             Told::unsure("the leader changed before it answered")
@@ -131,7 +134,8 @@ impl Node {
     /// Whoever got an answer from here finds it true here.
     async fn wait_until_live(&self, applied: &Applied) {
         let mut snapshots = self.snapshots.clone();
-        let is_live = snapshots.wait_for(|snapshot| snapshot.revision >= applied.revision);
+        let is_live = |snapshot: &Arc<Snapshot>| snapshot.revision >= applied.revision;
+        let is_live = news::until(&mut snapshots, is_live);
         if tokio::time::timeout(LIVE_WAIT, is_live).await.is_err() {
             tracing::debug!("a change is made, but not live on this node yet");
         }
@@ -153,9 +157,9 @@ impl Node {
         let index = tokio::time::timeout(READ_WAIT, asking);
         let index = index.await.map_err(|_| ReadError::NoMajority)?;
         let mut views = self.board.views();
-        let reached = views.wait_for(|view| view.applied >= index);
+        let reached = news::until(&mut views, |view| view.applied >= index);
         match tokio::time::timeout(READ_WAIT, reached).await {
-            Ok(Ok(view)) => Ok(Arc::clone(&view.state)),
+            Ok(Ok(())) => Ok(Arc::clone(&views.borrow().state)),
             Ok(Err(_)) | Err(_) => Err(ReadError::Behind),
         }
     }
@@ -166,6 +170,7 @@ impl Node {
             Leader::Me => self.lead.confirm().await.ok(),
             Leader::Peer(peer) => {
                 tokio::select! {
+                    biased;
                     asked = self.call(&peer, MessageKind::ReadIndex, &(), CALL_WAIT) => {
                         asked.unwrap_or_default()
                     }

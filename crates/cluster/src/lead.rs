@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::news;
 use crate::transport::Peer;
 use crate::types::{Fatal, Membership, Metrics, Raft, ServerState, State};
 
@@ -177,19 +178,20 @@ impl Lead {
     pub(crate) async fn moment(&self) {
         let mut metrics = self.metrics.clone();
         metrics.mark_unchanged();
-        drop(tokio::time::timeout(MOMENT, metrics.changed()).await);
+        drop(tokio::time::timeout(MOMENT, news::change(&mut metrics)).await);
     }
 
     /// Returns when this node hears that another leads than this one, or nobody.
     pub(crate) async fn leads_no_more(&self, id: u64) {
         let mut metrics = self.metrics.clone();
-        drop(metrics.wait_for(|metrics| metrics.current_leader != Some(id)).await);
+        drop(news::until(&mut metrics, |metrics| metrics.current_leader != Some(id)).await);
     }
 
     /// Returns when Raft has ended, and why.
     pub(crate) async fn ended(&mut self) -> Fatal {
-        match self.metrics.wait_for(|metrics| metrics.running_state.is_err()).await {
-            Ok(metrics) => metrics.running_state.clone().err().unwrap_or(Fatal::Stopped),
+        let ended = |metrics: &Metrics| metrics.running_state.is_err();
+        match news::until(&mut self.metrics, ended).await {
+            Ok(()) => self.metrics().running_state.err().unwrap_or(Fatal::Stopped),
             Err(_) => Fatal::Stopped,
         }
     }

@@ -32,6 +32,7 @@ mod machine;
 mod membership;
 mod metrics;
 mod network;
+mod news;
 mod proposer;
 mod publisher;
 mod recent;
@@ -39,6 +40,8 @@ mod record;
 mod replica;
 mod secret;
 mod service;
+#[cfg(test)]
+mod sim;
 mod start;
 mod status;
 mod store;

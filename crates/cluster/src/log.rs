@@ -195,7 +195,19 @@ impl RaftLogStorage<Types> for Log {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Died))
+    on_thread(work).await.unwrap_or(Err(Error::Died))
+}
+
+/// Runs what blocks where it may; `None` when it panicked.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    // A simulation has one thread, and what blocks takes its time by the simulated clock.
+    #[cfg(test)]
+    if crate::sim::is_running() {
+        return crate::sim::disk::at_its_pace(work).await;
+    }
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 /// Entries in memory.

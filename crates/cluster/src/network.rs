@@ -165,7 +165,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Bytes {
 }
 
 /// A chunk of a snapshot: the length of its head (u32, big endian), the head as JSON, the bytes.
-fn pack_chunk(mut request: ChunkRequest) -> Bytes {
+pub(crate) fn pack_chunk(mut request: ChunkRequest) -> Bytes {
     let data = std::mem::take(&mut request.data);
     let head = json(&request);
     let mut body = BytesMut::with_capacity(4 + head.len() + data.len());

@@ -20,6 +20,7 @@ use crate::board::{Board, View};
 use crate::entry::Verdict;
 use crate::lead::Lead;
 use crate::log::blocking;
+use crate::news;
 use crate::types::{Fatal, WriteError};
 
 /// The task's own things.
@@ -53,7 +54,7 @@ impl Proposer {
                     last = waiting.len();
                     stopping = self.work(&mut waiting).await;
                 }
-                _ = self.views.changed() => self.refresh().await,
+                _ = news::change(&mut self.views) => self.refresh().await,
                 ended = lead.ended(), if !raft_ended => {
                     raft_ended = true;
                     self.give_up(&ended);

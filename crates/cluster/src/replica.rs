@@ -8,7 +8,7 @@ use crate::Error;
 use crate::board::{Board, View};
 use crate::entry::{Payload, Verdict};
 use crate::image::Image;
-use crate::log::{blocking, size};
+use crate::log::{blocking, on_thread, size};
 use crate::machine::{Draft, Machine, Step};
 use crate::store::{Recovered, Store};
 use crate::types::{
@@ -130,9 +130,8 @@ fn out_of_step(at: LogId, cause: &(dyn std::error::Error + 'static)) -> Box<Stor
 async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Box<StorageError>> + Send + 'static,
 ) -> Result<T, StorageError> {
-    let worked = tokio::task::spawn_blocking(work).await;
-    let died = |_| Err(Box::new(write_failed(&Error::Died)));
-    worked.unwrap_or_else(died).map_err(|cause| *cause)
+    let died = || Err(Box::new(write_failed(&Error::Died)));
+    on_thread(work).await.unwrap_or_else(died).map_err(|cause| *cause)
 }
 
 impl RaftStateMachine<Types> for Replica {

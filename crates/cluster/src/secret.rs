@@ -134,6 +134,7 @@ impl Secrets {
             self.start_due(&mut reads);
             let pause = self.pause(&reads);
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 _ = wanted.changed() => {}
                 Some(ended) = reads.tasks.join_next_with_id() => {

@@ -105,13 +105,15 @@ impl Store {
         if !path.exists() {
             create(&path, &check, entropy, birth)?;
         }
-        let database = Builder::new()
-            // The document is small: reading it whole at each start is cheap, and finds rot that
-            // a plain open would trust.
-            .set_check_integrity_on_open(true)
-            .set_cache_size(CACHE_BYTES)
-            .open(&path)
-            .map_err(|cause| failed("open", &path, cause))?;
+        let database = open_file(
+            Builder::new()
+                // The document is small: reading it whole at each start is cheap, and finds rot
+                // that a plain open would trust.
+                .set_check_integrity_on_open(true)
+                .set_cache_size(CACHE_BYTES),
+            &path,
+        );
+        let database = database.map_err(|cause| failed("open", &path, cause))?;
         let format = meta::read_format(&database, &path)?;
         if meta::read_key_check(&database, &path)? != check {
             return Err(Error::KeyWrong { store: path, key: directory.key() });
@@ -200,6 +202,15 @@ impl Store {
             Unreadable::Malformed => corrupt(&path, format!("{what} cannot be read")),
         }
     }
+}
+
+fn open_file(builder: &Builder, path: &Path) -> Result<Database, redb::DatabaseError> {
+    // A simulated disk forgets what was not synced when its node crashes.
+    #[cfg(test)]
+    if let Some(disk) = crate::sim::disk::mounted_at(path) {
+        return builder.create_with_backend(disk);
+    }
+    builder.open(path)
 }
 
 /// Makes the store under another name first: what has the right name is always whole.

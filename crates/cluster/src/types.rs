@@ -14,7 +14,16 @@ openraft::declare_raft_types!(
         Node = Peer,
         Entry = openraft::Entry<Types>,
         SnapshotData = Image,
+        AsyncRuntime = Runtime,
 );
+
+/// Where Raft's tasks run, and where it draws its election timeouts.
+#[cfg(not(test))]
+pub(crate) use openraft::TokioRuntime as Runtime;
+
+/// A simulation draws them from its seed.
+#[cfg(test)]
+pub(crate) use crate::sim::runtime::Runtime;
 
 pub(crate) use openraft::storage::{RaftLogStorage, RaftStateMachine};
 pub(crate) use openraft::{
