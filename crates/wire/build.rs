@@ -3,7 +3,7 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
+    let root = format!("{}/../../proto", std::env::var("CARGO_MANIFEST_DIR")?);
     println!("cargo::rerun-if-changed={root}");
     let files = protox::compile(["tollgate/cluster/v1/cluster.proto"], [root])?;
     tonic_prost_build::configure().build_transport(false).bytes(".").compile_fds(files)?;
