@@ -9,6 +9,7 @@ pub mod fact;
 pub mod field;
 pub mod identity;
 pub mod limit;
+pub mod operation;
 pub mod plan;
 pub mod plugin;
 pub mod record;
