@@ -13,6 +13,7 @@ use crate::harness::{
     tollgate, wait_for,
 };
 
+mod operation;
 mod said;
 
 /// A command without a node.

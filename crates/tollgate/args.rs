@@ -52,6 +52,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Cluster,
     },
+    /// What the calls of an API are named, and what they do
+    Operations {
+        #[command(subcommand)]
+        command: Operations,
+    },
     /// Print the version
     Version {
         #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -285,6 +290,32 @@ fn fleet(text: &str) -> Result<usize, String> {
         "5" => Ok(5),
         other => Err(format!("`{other}` is not 1, 3 or 5")),
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Operations {
+    /// Search names, paths, effects, costs and dangers; each word must be found
+    Find(Find),
+    /// Say which operation a call is, and why
+    Explain(Explain),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Find {
+    #[arg(required = true, value_name = "WORD", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) words: Vec<String>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Explain {
+    /// GET, POST, PUT, PATCH, DELETE or any other method
+    pub(crate) method: String,
+    /// A path such as /client/v4/zones, or a whole URL; {NAME} stands for any identifier
+    pub(crate) path: String,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 /// Reads `15m`, `8h`, `30d` or seconds.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 use serde_json::json;
 
-use crate::args::{Agent, Args, Command, Output, Token};
+use crate::args::{Agent, Args, Command, Operations, Output, Token};
 use crate::serve;
 use crate::settings::{Settings, Unusable};
 
@@ -17,6 +17,7 @@ mod cluster;
 mod demo;
 mod document;
 pub(crate) mod name;
+mod operations;
 mod token;
 
 /// Runs a command and says on standard error what went wrong.
@@ -52,6 +53,10 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Token { command: Token::Mint(mint) } => token::mint(&mint)?,
         Command::Agent { command: Agent::Create(create) } => block_on(agent::create(create))?,
         Command::Cluster { command } => block_on(cluster::run(command))?,
+        Command::Operations { command: Operations::Find(find) } => return operations::find(&find),
+        Command::Operations { command: Operations::Explain(explain) } => {
+            operations::explain(&explain)?;
+        }
         Command::Version { output: Output::Text } => {
             writeln!(std::io::stdout(), "tollgate {}", env!("CARGO_PKG_VERSION"))?;
         }

@@ -24,7 +24,7 @@ use std::sync::{Arc, LazyLock};
 
 use crate::target::Target;
 
-pub use explain::{Explanation, Loss, Rival};
+pub use explain::{Explanation, Guard, Loss, Rival};
 pub use parse::TableFault;
 pub use shape::Shape;
 pub use word::{Api, Cost, Danger, Dangers, Effect, Scope, Verb};
@@ -79,15 +79,15 @@ pub struct Unknown {
 }
 
 /// Why a call is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Why {
-    /// The path does not begin as the API's paths do.
+    #[error("the path does not begin as the API's paths do")]
     Outside,
-    /// No template fits the path.
+    #[error("no template fits the path")]
     Path,
-    /// The path is known, but not with this method.
+    #[error("the path is known, but not with this method")]
     Method,
-    /// With its encoded slashes read as slashes, the path is another known one.
+    #[error("with its encoded slashes read as slashes, the path is another known one")]
     TwoReadings,
 }
 

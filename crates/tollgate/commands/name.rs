@@ -6,7 +6,7 @@ use config::{Key, Kind};
 /// What is asked for cannot be asked: it ends with 64.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Misused(String);
+pub(crate) struct Misused(pub(crate) String);
 
 /// Reads a kind: APISIX's name or ours.
 pub(crate) fn kind(text: &str) -> Result<Kind, String> {

@@ -9,8 +9,19 @@ use crate::target::Target;
 #[derive(Debug)]
 pub struct Explanation<'c, 'p> {
     pub answer: Result<Call<'c, 'p>, Unknown>,
+    /// The parameters of the template that took the call, and what each of them takes.
+    pub guards: Vec<Guard>,
     /// The other templates whose literals stand in the path, by path and method.
     pub rivals: Vec<Rival<'c>>,
+}
+
+/// What a parameter takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// As the template writes it: `{zone_id}`.
+    pub parameter: String,
+    /// What such a value is, for people.
+    pub words: &'static str,
 }
 
 /// A template that did not take a call though its literals stand in the path.
@@ -58,6 +69,7 @@ impl Catalogue {
     pub fn explain<'c, 'p>(&'c self, method: &str, target: &'p Target) -> Explanation<'c, 'p> {
         let answer = self.find(method, target);
         let chosen = answer.as_ref().ok().map(|call| call.template.place);
+        let guards = answer.as_ref().map(|call| self.guards(call.template)).unwrap_or_default();
         let verb = Verb::of(method);
         let rest = target.normal().strip_prefix(self.base).and_then(|rest| rest.strip_prefix('/'));
         let segments: Vec<&str> = rest.map(|rest| rest.split('/').collect()).unwrap_or_default();
@@ -74,7 +86,19 @@ impl Catalogue {
             };
             rivals.push(Rival { template, path: self.path_of(template), loss });
         }
-        Explanation { answer, rivals }
+        Explanation { answer, guards, rivals }
+    }
+
+    fn guards(&self, template: &Template) -> Vec<Guard> {
+        let mut names = template.parameters.iter();
+        let mut guards = Vec::new();
+        for (segment, _) in self.table.way_to(template.place) {
+            let parameter = segment.with_names(&mut names);
+            if let Segment::Parameter(form) = segment {
+                guards.push(Guard { parameter, words: form.words() });
+            }
+        }
+        guards
     }
 
     /// Whether the literals of a template stand in a path, and if so, what the template loses to;

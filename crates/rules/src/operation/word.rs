@@ -122,7 +122,7 @@ words!(
         Read 'r' "read",
         Write 'w' "write",
         /// Only the body says it, so without a look at the body it counts as a write.
-        Body 'b' "depends on the body",
+        Body 'b' "depends-on-body",
     }
 );
 
