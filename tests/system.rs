@@ -10,6 +10,7 @@ mod harness;
 mod head;
 mod identity;
 mod limit;
+mod operation;
 mod records;
 mod sdk;
 mod secret;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script by its environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     let root = format!("{}/../../proto", std::env::var("CARGO_MANIFEST_DIR")?);
     println!("cargo::rerun-if-changed={root}");

@@ -12,6 +12,7 @@
 //! | `client` | `ip` and `port` of the client's connection |
 //! | `scheme`, `protocol`, `method`, `host`, `path`, `query` | as the client sent them; credentials in the query masked |
 //! | `route` | the id of the route |
+//! | `operation` | the operation's name, where the upstream's API has names for its calls; else `unknown` |
 //! | `limits` | the limits it drew on |
 //! | `upstream` | `id`, `node` as configured, `address` connected to, `tries`, `status` it answered |
 //! | `forwarded_path` | the path the upstream saw, where it is another |
@@ -58,6 +59,7 @@ fn write_request(object: &mut Object<'_>, outcome: &Outcome) {
     object.text("path", &outcome.path);
     object.maybe_text("query", outcome.query.as_deref());
     object.maybe_text("route", outcome.route.as_ref().map(|id| id.as_str()));
+    object.maybe_text("operation", outcome.operation.as_deref());
     if !outcome.limits.is_empty() {
         object.texts("limits", outcome.limits.iter().map(|id| id.as_str()));
     }
@@ -127,6 +129,7 @@ pub(crate) const MEMBERS: &[&str] = &[
     "path",
     "query",
     "route",
+    "operation",
     "limits",
     "upstream",
     "forwarded_path",

@@ -37,6 +37,7 @@ pub(crate) fn outcome(number: u128) -> Outcome {
             run: None,
             credential: None,
         }),
+        operation: Some("zones.list".into()),
         limits: vec![model::LimitId::new("routes/1")],
         attempt: Some(Attempt {
             upstream: UpstreamId::new("cloudflare"),

@@ -145,6 +145,9 @@ pub struct Outcome {
     pub user_agent: Option<Arc<str>>,
     pub route: Option<RouteId>,
     pub identity: Option<Identity>,
+    /// The operation's name, where the upstream speaks an API whose calls have names; `unknown` for
+    /// a call that has none.
+    pub operation: Option<Cow<'static, str>>,
     /// The limits that were drawn on: the ids of `limits`, and the places of `limit-req`.
     pub limits: Vec<LimitId>,
     pub attempt: Option<Attempt>,

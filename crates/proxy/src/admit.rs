@@ -8,21 +8,21 @@ use rules::limit::Short;
 use rules::plan::{DrawRule, Plan, plan};
 
 use crate::core::Counted;
+use crate::describe::Described;
 use crate::head::Head;
-use crate::identify::Identified;
 use crate::trip::Trip;
 
 /// Proof that every limit said yes. Only [`admit`] makes one.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    identified: Identified,
+    described: Described,
     plan: Plan,
     reservation: Reservation,
 }
 
 impl Admitted {
-    pub(crate) const fn identified(&self) -> &Identified {
-        &self.identified
+    pub(crate) const fn described(&self) -> &Described {
+        &self.described
     }
 
     /// What the limits have left, for the answer's `RateLimit` fields.
@@ -35,8 +35,9 @@ impl Admitted {
 pub(crate) async fn admit(
     trip: &mut Trip,
     head: &Head,
-    identified: Identified,
+    described: Described,
 ) -> Result<Admitted, Refusal> {
+    let identified = described.identified();
     let limit_req = identified.plugins().limit_req.as_ref();
     let plan = plan(&trip.snapshot.limits, limit_req, identified.route(), &trip.facts(head));
     trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
@@ -55,7 +56,7 @@ pub(crate) async fn admit(
         trip.learnt().timing.queued = reservation.turn;
         tokio::time::sleep(reservation.turn).await;
     }
-    Ok(Admitted { identified, plan, reservation })
+    Ok(Admitted { described, plan, reservation })
 }
 
 /// The ledger has no room for a bucket: what the limit's author wants then.

@@ -81,6 +81,7 @@ mod tests {
             retry_within: None,
             keepalive: KeepAlive::default(),
             credential: Credential::None,
+            api: None,
             trusted: false,
         }
     }

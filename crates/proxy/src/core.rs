@@ -192,6 +192,8 @@ pub(crate) fn span_of(
     ];
     let route = outcome.route.as_ref().map(model::RouteId::as_str);
     attributes.extend(route.map(|route| text("http.route", route)));
+    let operation = outcome.operation.as_deref();
+    attributes.extend(operation.map(|name| text("tollgate.operation", name)));
     let agent = outcome.identity.as_ref().map(|identity| identity.agent.as_str());
     attributes.extend(agent.map(|agent| text("tollgate.agent", agent)));
     attributes.extend(outcome.refusal.map(|code| text("tollgate.refusal", code.as_str())));

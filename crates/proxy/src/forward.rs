@@ -49,7 +49,7 @@ pub(crate) async fn forward(
     body: Incoming,
     admitted: Admitted,
 ) -> Result<Answer, Refusal> {
-    let route = Arc::clone(admitted.identified().route());
+    let route = Arc::clone(admitted.described().identified().route());
     let upstream = upstream_of(&route)?;
     let upgrades = head.upgrade.is_some();
     if upgrades && !route.websocket {
@@ -57,7 +57,7 @@ pub(crate) async fn forward(
         return Err(Refusal::new(Code::UpgradeRefused, detail));
     }
     let timeouts = route.timeouts.unwrap_or(upstream.timeouts);
-    let dressed = headers::dress(trip, head, admitted.identified(), upstream)?;
+    let dressed = headers::dress(trip, head, admitted.described(), upstream)?;
     let mut exchange = Exchange {
         upstream,
         timeouts,
@@ -73,7 +73,7 @@ pub(crate) async fn forward(
     exchange.request = Some(request);
     let order = trip.core.turns.lock().order(upstream);
     let started = trip.core.shared.clock.uptime();
-    let mut kept = Kept::of(admitted.identified(), upstream);
+    let mut kept = Kept::of(admitted.described().identified(), upstream);
     let mut last = None;
     for (tries, node) in (1..=upstream.retries.saturating_add(1)).zip(order) {
         let now = trip.core.shared.clock.uptime();

@@ -11,6 +11,7 @@ mod body;
 mod cache;
 mod connect;
 mod core;
+mod describe;
 mod forward;
 mod gate;
 mod head;

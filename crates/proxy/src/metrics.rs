@@ -1,9 +1,12 @@
 //! What the gate counts of its traffic.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use model::{Code, Ending, Outcome};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
@@ -45,6 +48,9 @@ pub(crate) struct Counts {
     requests: [[AtomicU64; Ending::ALL.len()]; CLASSES.len()],
     /// Requests the gate refused.
     refusals: [AtomicU64; Code::ALL.len()],
+    /// Requests that ended, by the operation they called. Names come from the catalogues of APIs, so
+    /// there are never more than those have.
+    operations: Mutex<HashMap<Cow<'static, str>, u64, FixedState>>,
     /// From the end of the head to the end of the answer.
     latency: Latency,
     /// From the first try to the upstream's answer's head.
@@ -135,9 +141,23 @@ impl Counts {
         if let Some(code) = outcome.refusal {
             add(self.refusals.get(code as usize), 1);
         }
+        self.count_operation(outcome);
         self.latency.observe(outcome.timing.total);
         if let Some(upstream) = outcome.timing.upstream {
             self.upstream.observe(upstream);
+        }
+    }
+}
+
+impl Counts {
+    fn count_operation(&self, outcome: &Outcome) {
+        let Some(operation) = &outcome.operation else { return };
+        let mut counts = self.operations.lock();
+        match counts.get_mut(&**operation) {
+            Some(count) => *count += 1,
+            None => {
+                counts.insert(operation.clone(), 1);
+            }
         }
     }
 }
@@ -147,6 +167,7 @@ impl Default for Counts {
         Self {
             requests: Default::default(),
             refusals: [const { AtomicU64::new(0) }; Code::ALL.len()],
+            operations: Mutex::default(),
             latency: Latency::default(),
             upstream: Latency::default(),
         }
@@ -174,6 +195,7 @@ impl Collector for Cores {
         let cores = self.0.lock().clone();
         requests(&cores, &mut encoder)?;
         refusals(&cores, &mut encoder)?;
+        operations(&cores, &mut encoder)?;
         let (name, help) = ("request_seconds", "Head to end of answer");
         latency(&cores, &mut encoder, (name, help), |counts| &counts.latency)?;
         let (name, help) = ("upstream_seconds", "First try to answer");
@@ -205,6 +227,22 @@ fn refusals(cores: &[Arc<Counts>], encoder: &mut DescriptorEncoder<'_>) -> std::
             let labels = RefusalLabels { code: code.as_str() };
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&sum, None)?;
         }
+    }
+    Ok(())
+}
+
+fn operations(cores: &[Arc<Counts>], encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+    let help = "Requests that ended, by the operation they called";
+    let mut family = encoder.encode_descriptor("operations", help, None, MetricType::Counter)?;
+    let mut sums: BTreeMap<Cow<'static, str>, u64> = BTreeMap::new();
+    for counts in cores {
+        for (operation, count) in &*counts.operations.lock() {
+            *sums.entry(operation.clone()).or_default() += count;
+        }
+    }
+    for (operation, sum) in &sums {
+        let labels = [("operation", &**operation)];
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(sum, None)?;
     }
     Ok(())
 }

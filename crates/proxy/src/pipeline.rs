@@ -10,6 +10,7 @@ use rules::route::Route;
 use crate::admit::{Admitted, admit};
 use crate::body::ResponseBody;
 use crate::core::Core;
+use crate::describe::{Described, describe};
 use crate::forward::{Answer, forward};
 use crate::head::{self, Head};
 use crate::identify::{Identified, identify};
@@ -40,7 +41,8 @@ async fn travel(trip: &mut Trip, request: Request<Incoming>) -> Result<Answer, R
     let mut head = head::read(parts)?;
     let route = choose_route(trip, &head)?;
     let identified: Identified = identify(trip, &head, route)?;
-    let admitted: Admitted = admit(trip, &head, identified).await?;
+    let described: Described = describe(trip, &head, identified)?;
+    let admitted: Admitted = admit(trip, &head, described).await?;
     forward(trip, &mut head, body, admitted).await
 }
 

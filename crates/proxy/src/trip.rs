@@ -243,6 +243,7 @@ fn begun(core: &Core, peer: Peer, id: RequestId, request: &Request<Incoming>) ->
         user_agent: said.user_agent.map(Arc::from),
         route: None,
         identity: None,
+        operation: None,
         limits: Vec::new(),
         attempt: None,
         forwarded_path: None,

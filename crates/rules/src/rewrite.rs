@@ -4,7 +4,6 @@ mod draft;
 
 use std::sync::Arc;
 
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use regex::Captures;
 
@@ -44,7 +43,7 @@ pub enum HeaderText {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewritten {
     /// Path and query for the upstream; `None` forwards the client's.
-    pub target: Option<PathAndQuery>,
+    pub target: Option<Target>,
     /// For [`Rewrite::headers`].
     pub captures: Captured,
 }
@@ -213,7 +212,7 @@ struct Applied {
 
 impl From<Applied> for Rewritten {
     fn from(applied: Applied) -> Self {
-        Self { target: Some(applied.target.path_and_query().clone()), captures: applied.captures }
+        Self { target: Some(applied.target), captures: applied.captures }
     }
 }
 

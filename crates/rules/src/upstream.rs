@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use model::UpstreamId;
 
+use crate::operation::Api;
+
 /// A set of nodes that serve the same API.
 #[derive(Debug)]
 pub struct Upstream {
@@ -24,6 +26,8 @@ pub struct Upstream {
     pub retry_within: Option<Duration>,
     pub keepalive: KeepAlive,
     pub credential: Credential,
+    /// The API it speaks, when its operations have names.
+    pub api: Option<Api>,
     /// The upstream is ours: it may see who the agent is. Otherwise it is foreign and never does.
     pub trusted: bool,
 }

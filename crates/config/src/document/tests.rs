@@ -189,6 +189,8 @@ fn every_field_of_an_upstream_is_checked() {
         json!({"credential": "$env://CF", "pass_host": "node", "nodes": {"a.example": 1}}),
         json!({"credential": "$env://CF", "pass_host": "pass", "nodes": {"192.0.2.1": 1}}),
         json!({"pass_host": "pass", "nodes": {"a.example": 1}}),
+        json!({"api": "cloudflare"}),
+        json!({"api": "none"}),
     ] {
         check_upstream(members, &[]);
     }
@@ -196,6 +198,7 @@ fn every_field_of_an_upstream_is_checked() {
         json!({"credential": "$secret://aws/1/a/b"}),
         &["/credential: the secret manager `aws`"],
     );
+    check_upstream(json!({"api": "Cloudflare"}), &["/api: "]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header::{self, AUTHORIZATION};
 use http::{HeaderName, HeaderValue};
 use model::UpstreamId;
+use rules::operation::Api;
 use rules::upstream::{Credential, KeepAlive, Node, PassHost, Timeouts, Upstream, UpstreamScheme};
 use serde_json::Value;
 
@@ -49,6 +50,7 @@ fn members<'v>(mut object: Object<'_, 'v>, id: UpstreamId) -> Option<Upstream> {
     let retry_within = object.optional("retry_timeout", seconds(true));
     let keepalive = object.optional("keepalive_pool", keep_alive).unwrap_or_default();
     let credential = object.optional("credential", credential).unwrap_or(Credential::None);
+    let api = object.optional("api", one_of(APIS, &[]));
     let trusted = object.optional("trusted", boolean).unwrap_or_default();
     let is_asked = !matches!(credential, Credential::None) && pass_host == Some(PassHost::Pass);
     if is_asked && !trusted && nodes.iter().flatten().any(is_named) {
@@ -60,19 +62,23 @@ fn members<'v>(mut object: Object<'_, 'v>, id: UpstreamId) -> Option<Upstream> {
         );
     }
     object.finish();
-    let nodes = nodes?;
+    let (nodes, pass_host) = (nodes?, pass_host?);
+    let api = api.unwrap_or_else(|| api_of(&nodes, &pass_host));
+    // Read here and not by the first request.
+    let _catalogue = api.map(Api::catalogue);
     let further = u32::try_from(nodes.len().saturating_sub(1)).unwrap_or(u32::MAX);
     Some(Upstream {
         id,
         scheme: scheme?,
         nodes,
-        pass_host: pass_host?,
+        pass_host,
         verify,
         timeouts,
         retries: retries.unwrap_or(further),
         retry_within: retry_within.filter(|time| *time > Duration::ZERO),
         keepalive,
         credential,
+        api,
         trusted,
     })
 }
@@ -132,6 +138,20 @@ fn pass_host(object: &mut Object<'_, '_>, nodes: &[Node]) -> Option<PassHost> {
 fn is_named(node: &Node) -> bool {
     node.host.parse::<std::net::IpAddr>().is_err()
 }
+
+/// The API of the host that is asked for; of any node's where that is each one's own.
+fn api_of(nodes: &[Node], pass_host: &PassHost) -> Option<Api> {
+    match pass_host {
+        PassHost::Rewrite(host) => {
+            let host = host.to_str().unwrap_or_default();
+            Api::of_host(host.split(':').next().unwrap_or_default())
+        }
+        PassHost::Pass | PassHost::Node => nodes.iter().find_map(|node| Api::of_host(&node.host)),
+    }
+}
+
+const APIS: &[(&str, Option<Api>)] =
+    &[(Api::Cloudflare.as_str(), Some(Api::Cloudflare)), ("none", None)];
 
 #[derive(Clone, Copy)]
 enum Mode {

@@ -5,13 +5,13 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
-use model::{Code, Refusal};
+use model::Refusal;
 use rules::field::{remove_cookie, without_argument};
 use rules::plugin::{Plugins, RequestIdAlgorithm, Sources};
-use rules::rewrite::RewriteFault;
 use rules::upstream::{Credential, Upstream};
 use telemetry::context::TRACEPARENT;
 
+use crate::describe::{Described, refusal};
 use crate::head::Head;
 use crate::identify::Identified;
 use crate::trip::Trip;
@@ -30,36 +30,32 @@ pub(crate) struct Dressed {
 pub(crate) fn dress(
     trip: &mut Trip,
     head: &mut Head,
-    identified: &Identified,
+    described: &Described,
     upstream: &Upstream,
 ) -> Result<Dressed, Refusal> {
+    let identified = described.identified();
     let plugins = identified.plugins();
     let facts = trip.facts(head);
-    let rewrite = plugins
-        .proxy_rewrite
-        .as_ref()
-        .filter(|plugin| plugin.filter.as_ref().is_none_or(|filter| filter.holds(&facts)));
     let (mut method, mut host, mut target) = (head.method.clone(), None, None);
     let mut changed = None;
-    if let Some(plugin) = rewrite {
-        let rewritten = plugin.rule.target(&facts).map_err(|fault| refusal(&fault))?;
-        if plugin.rule.changes_headers() {
+    if let Some((rewrite, rewritten)) = described.rewrite() {
+        if rewrite.changes_headers() {
             // The new values are made from the old ones, so both are needed.
             let mut headers = head.headers.clone();
             strip(&mut headers, plugins, upstream.trusted);
-            let done = plugin.rule.headers(&mut headers, &facts, &rewritten.captures);
+            let done = rewrite.headers(&mut headers, &facts, &rewritten.captures);
             done.map_err(|fault| refusal(&fault))?;
             changed = Some(headers);
         }
-        (host, target) = (plugin.rule.host.clone(), rewritten.target);
-        method = plugin.rule.method.clone().unwrap_or(method);
+        (host, target) = (rewrite.host.clone(), rewritten.target.as_ref());
+        method = rewrite.method.clone().unwrap_or(method);
     }
     let mut headers = changed.unwrap_or_else(|| {
         let mut headers = std::mem::take(&mut head.headers);
         strip(&mut headers, plugins, upstream.trusted);
         headers
     });
-    let target = target.unwrap_or_else(|| head.target.path_and_query().clone());
+    let target = target.unwrap_or(&head.target).path_and_query().clone();
     let target = without_credentials(target, plugins, upstream.trusted);
     if upstream.trusted {
         introduce(trip, &mut headers, identified);
@@ -271,15 +267,6 @@ fn base62(number: u64, width: usize) -> String {
         BASE62.chars().nth(index).unwrap_or('0')
     };
     (0..width).map(digit).collect()
-}
-
-fn refusal(fault: &RewriteFault) -> Refusal {
-    let code = match fault {
-        RewriteFault::Ambiguous => Code::TargetAmbiguous,
-        RewriteFault::Header { .. } | RewriteFault::TooManyHeaders => Code::HeaderInvalid,
-        RewriteFault::Target(_) | RewriteFault::TargetTooLong => Code::TargetInvalid,
-    };
-    Refusal::new(code, fault.to_string())
 }
 
 const BASE62: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
