@@ -50,6 +50,10 @@ impl Node {
         let mut leaderless_since = None;
         loop {
             let may_be_made = hope.sent;
+            // It would hear no more of it.
+            if let Some(why) = self.board.why_not_writable() {
+                return Err(AskError::Unavailable { why, kept: kept(may_be_made) });
+            }
             let told = match self.lead.leader() {
                 Leader::Me => {
                     hope.sent = true;

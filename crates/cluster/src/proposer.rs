@@ -122,8 +122,9 @@ impl Proposer {
 
     /// Makes sure that this node leads, and has applied all that was agreed before it did.
     async fn ready_to_judge(&mut self) -> Result<(), Told> {
-        if let Some(why) = self.board.why_not_writable() {
-            return Err(Told::busy(&why));
+        // Whoever asks here hears why; who asks from elsewhere finds the node that leads next.
+        if self.board.why_not_writable().is_some() {
+            return Err(Told::NotHere);
         }
         let Some(term) = self.lead.term() else { return Err(Told::NotHere) };
         if self.settled_term != Some(term) {
