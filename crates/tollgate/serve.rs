@@ -97,6 +97,9 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     reload: Signal,
+    /// Never waited for: it is watched so that a file that may not grow (`ulimit -f`) is a write
+    /// that fails, as on a full disk, and not the end of the node.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -106,13 +109,14 @@ impl Signals {
             terminate: watch(SignalKind::terminate())?,
             interrupt: watch(SignalKind::interrupt())?,
             reload: watch(SignalKind::hangup())?,
+            _file_size: watch(SignalKind::from_raw(nix::libc::SIGXFSZ))?,
         })
     }
 }
 
 /// Waits for a signal to stop, and takes those to reload.
 async fn wait(signals: &mut Signals, settings: &Settings, node: &Node) {
-    let Signals { terminate, interrupt, reload } = signals;
+    let Signals { terminate, interrupt, reload, .. } = signals;
     let mut parent = tokio::io::stdin();
     let mut nothing = [0; 64];
     loop {
