@@ -1,7 +1,7 @@
 //! What the tests do everything with. A test puts a [`Gate`] (or the whole [`Demo`]) in front of an
 //! [`Origin`] (over TLS: [`Secure`]), asks it with [`curl`] or byte by byte over a [`Wire`], and
 //! reads what was answered and what arrived as a [`Message`], what was recorded in its [`Audit`]
-//! file or at a [`SyslogServer`].
+//! file or at a [`SyslogServer`]. A [`Fleet`] is several nodes of one cluster.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -13,23 +13,33 @@ use model::{Clock as _, SystemClock};
 use serde_json::Value;
 
 mod audit;
+pub(crate) mod call;
 mod curl;
 mod demo;
+pub(crate) mod fleet;
 mod gate;
+#[path = "../crates/cluster/src/sim/history.rs"]
+mod history;
+pub(crate) mod journal;
 mod message;
+pub(crate) mod node;
 mod origin;
+mod relay;
 pub(crate) mod secure;
 pub(crate) mod syslog;
+mod traffic;
 mod wire;
 
 pub(crate) use audit::Audit;
 pub(crate) use curl::curl;
 pub(crate) use demo::Demo;
+pub(crate) use fleet::Fleet;
 pub(crate) use gate::{ADMIN_KEY, Gate, Setup};
 pub(crate) use message::Message;
 pub(crate) use origin::{Deaf, Origin, Refusing};
 pub(crate) use secure::{Certificate, Secure};
 pub(crate) use syslog::SyslogServer;
+pub(crate) use traffic::Way;
 pub(crate) use wire::{Wire, dial, get, is_late};
 
 /// The program under test.

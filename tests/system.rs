@@ -2,6 +2,7 @@
 
 mod article;
 mod carry;
+mod cluster;
 mod collector;
 mod command;
 mod durability;

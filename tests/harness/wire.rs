@@ -145,7 +145,8 @@ impl<S: Read + Write> Wire<S> {
         Ok(Some(message))
     }
 
-    fn try_answer(&mut self, method: &str) -> io::Result<Option<Message>> {
+    /// The next answer; the error is that of the connection, or says what is wrong with it.
+    pub(super) fn try_answer(&mut self, method: &str) -> io::Result<Option<Message>> {
         let Some(mut message) = self.read_head()? else { return Ok(None) };
         if method != "HEAD" && !matches!(message.status(), 100..200 | 204 | 304) {
             self.read_body(&mut message)?;
