@@ -136,7 +136,7 @@ impl Traffic {
             Err(error) => lock(&self.failures).push(format!("through {name}: {error}")),
         }
         // Others need the machine too.
-        std::thread::park_timeout(Duration::from_millis(2));
+        std::thread::park_timeout(REST);
     }
 }
 
@@ -166,6 +166,9 @@ impl Drop for Stop<'_> {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long an agent thinks.
+const REST: Duration = Duration::from_millis(5);
 
 /// Requests that show that traffic flows.
 const FLOW: usize = 20;
