@@ -41,20 +41,23 @@ impl Node {
                 _ => known.clone(),
             };
             let is_right = known.as_ref() == Some(&own) && elsewhere.is_none_or(|it| it == own);
-            if is_right && home.address != address {
+            let mut is_taken = is_right;
+            if !is_right && is_member {
+                let asked = self.change_members(&MembersAsk::Move(own.clone())).await;
+                is_taken = asked.is_ok();
+                if said.as_ref() != Some(&asked) {
+                    tell_moved(address, &asked);
+                    said = Some(asked);
+                }
+            }
+            // At once: a start without the setting must not take it back.
+            if is_taken && home.address != address {
                 match home.moved(&dir, address) {
                     Ok(()) => address.clone_into(&mut home.address),
                     Err(cause) => {
                         let cause = &cause as &dyn std::error::Error;
                         tracing::warn!(cause, "the new address is not kept in the data directory");
                     }
-                }
-            }
-            if !is_right && is_member {
-                let asked = self.change_members(&MembersAsk::Move(own.clone())).await;
-                if said.as_ref() != Some(&asked) {
-                    tell_moved(address, &asked);
-                    said = Some(asked);
                 }
             }
             tokio::time::sleep(ADDRESS_EVERY).await;
