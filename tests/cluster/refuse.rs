@@ -18,8 +18,8 @@ fn what_does_not_belong_is_refused_by_name() {
     places(&fleet, &founder);
     settings(&fleet);
     strangers(&fleet, &founder, &other);
-    let members = at(&founder.status().expect("an answer"), "/members").clone();
-    assert_eq!(members.as_array().map(Vec::len), Some(2), "{members}");
+    let members = founder.members().expect("an answer");
+    assert_eq!(members.len(), 2, "{members:#?}");
 }
 
 /// It ends with this code, for this reason.

@@ -34,8 +34,7 @@ fn a_disk_is_lost(fleet: &Fleet) {
     lost.start();
     lost.is_ready_in_time();
     wait_for("the vote to pass on", || {
-        let shown = fleet.node("a").status()?;
-        let members = at(&shown, "/members").as_array().cloned()?;
+        let members = fleet.node("a").members()?;
         let is_whole = members.len() == 3
             && members.iter().all(|one| at(one, "/votes") == true && at(one, "/ready") == true);
         is_whole.then_some(())
@@ -53,10 +52,9 @@ fn moves(fleet: &Fleet, name: &str) {
     node.is_ready_in_time();
     let is_known = || {
         let all = fleet.running();
-        let mut known = all.iter().map(|other| {
-            let members = at(&other.status()?, "/members").as_array().cloned()?;
-            members.into_iter().find(|one| at(one, "/name") == name)
-        });
+        let mut known = all
+            .iter()
+            .map(|other| other.members()?.into_iter().find(|one| at(one, "/name") == name));
         known.all(|one| {
             one.is_some_and(|one| {
                 at(&one, "/address") == address.as_str() && at(&one, "/error").is_null()

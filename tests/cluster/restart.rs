@@ -44,9 +44,7 @@ fn in_order(fleet: &Fleet) -> Vec<String> {
 /// What an operator waits for before the next node.
 fn has_no_lag(fleet: &Fleet, name: &str) {
     wait_for("no lag", || {
-        let shown =
-            fleet.node(name).ask(crate::harness::call::get_call("/admin/status", &[])).ok()?;
-        let members = at(&shown.json(), "/members").as_array().cloned()?;
+        let members = fleet.node(name).members()?;
         let own = members.into_iter().find(|one| at(one, "/name") == name)?;
         (at(&own, "/lag").as_u64()? < 16 && at(&own, "/ready") == true).then_some(())
     });

@@ -225,6 +225,13 @@ impl Node {
         Some(answer.json())
     }
 
+    /// Everybody, as it has asked them; `None` while it cannot say.
+    pub(crate) fn members(&self) -> Option<Vec<Value>> {
+        let answer = self.ask(get_call("/admin/status", &[])).ok()?;
+        let is_there = answer.status() == 200;
+        is_there.then(|| at(&answer.json(), "/members").as_array().cloned()).flatten()
+    }
+
     /// Its part in the agreement.
     pub(crate) fn role(&self) -> Option<String> {
         at(&self.status()?, "/role").as_str().map(str::to_owned)
