@@ -8,7 +8,7 @@ use model::{Clock as _, SystemClock};
 
 use crate::harness::fleet::said;
 use crate::harness::node::Node;
-use crate::harness::{Fleet, at, tollgate, wait_for};
+use crate::harness::{Fleet, tollgate, wait_for};
 
 #[test]
 fn what_does_not_belong_is_refused_by_name() {
