@@ -69,6 +69,9 @@ impl Desk {
         };
         let (holder, about) = (&call.holder, &call.about);
         match &asked {
+            Ok(_) if deed == Deed::Token => {
+                tracing::info!(holder, about, "a join token was made");
+            }
             Ok(_) => tracing::info!(holder, about, "the members were changed"),
             Err(failure) => {
                 let why = failure.message();

@@ -152,6 +152,10 @@ impl Node {
         if self.transport.is_none() {
             return reasons;
         }
+        if let Some(why) = self.board.why_not_writable() {
+            // It follows the others no more, and would judge by an old document for ever.
+            reasons.push(why);
+        }
         match self.lead.belongs(self.board.view().applied) {
             _ if self.has_departed(self.name.as_str(), self.lead.me()) => {
                 reasons.push("this node has left the cluster".to_owned());

@@ -38,13 +38,11 @@ impl Service for Handle {
             };
             match answered {
                 Ok(body) => Ok(Message { kind, version: MESSAGE_VERSION, body }),
+                // While its Raft has ended a node would say so several times a second.
+                Err(refused) if self.0.lead.metrics().running_state.is_err() => Err(refused),
                 Err(refused) => {
-                    tracing::warn!(
-                        from = from.as_str(),
-                        ?kind,
-                        why = refused.why,
-                        "refused a message"
-                    );
+                    let (from, why) = (from.as_str(), refused.why.as_str());
+                    tracing::warn!(from, ?kind, why, "refused a message");
                     Err(refused)
                 }
             }
@@ -178,7 +176,11 @@ impl Node {
         if self.transport.is_none() && self.lead.is_sole_voter() {
             return Role::Single;
         }
-        match self.lead.metrics().state {
+        let metrics = self.lead.metrics();
+        if metrics.running_state.is_err() {
+            return Role::Stopped;
+        }
+        match metrics.state {
             ServerState::Leader => Role::Leader,
             ServerState::Follower => Role::Follower,
             ServerState::Candidate => Role::Candidate,
