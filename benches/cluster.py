@@ -29,8 +29,10 @@ local number, thread = 0, 0
 function setup(t) t:set("id", thread); thread = thread + 1 end
 function request()
   number = number + 1
-  local body = '{"type":"roundrobin","nodes":{"10.0.0.' .. number % 250 .. ':80":1}}'
-  local path = "/admin/upstreams/u" .. id .. "-" .. number % 500
+  -- Never what is there already: that would be no change.
+  local host = math.floor(number / 500) %% 250 .. "." .. number %% 250
+  local body = '{"type":"roundrobin","nodes":{"10.0.' .. host .. ':80":' .. number .. '}}'
+  local path = "/admin/upstreams/u" .. id .. "-" .. number %% 500
   return wrk.format("PUT", path, {["X-API-KEY"] = "%s"}, body)
 end
 """
@@ -116,7 +118,7 @@ def by_role(nodes):
 
 def writes(folder, node, role, seconds):
     script = folder / "put.lua"
-    script.write_text(LUA.replace("%s", KEY))
+    script.write_text(LUA % KEY)
     for callers in (1, 16, 128):
         command = ["wrk", "-t1", f"-c{callers}", f"-d{seconds}s", "-s", script]
         done = subprocess.run(
