@@ -25,6 +25,10 @@ pub(crate) struct Sender {
     /// Tries in a row that failed.
     failed: u32,
     is_away: bool,
+    /// Whether the server was away already when a try of a drain failed first.
+    was_away: Option<bool>,
+    /// Failed tries of a drain.
+    last_tries: u32,
 }
 
 impl Sender {
@@ -35,7 +39,17 @@ impl Sender {
         metrics: Metrics,
     ) -> Self {
         let (target, tls) = (target.clone(), tls.clone());
-        Self { target, outbox, tls, metrics, owed: 0, failed: 0, is_away: false }
+        Self {
+            target,
+            outbox,
+            tls,
+            metrics,
+            owed: 0,
+            failed: 0,
+            is_away: false,
+            was_away: None,
+            last_tries: 0,
+        }
     }
 
     pub(crate) async fn run(mut self) {
@@ -45,6 +59,9 @@ impl Sender {
                 Ok(()) => self.note_success(),
                 Err(error) => {
                     self.lose(&mut connection);
+                    if self.is_hopeless() {
+                        return;
+                    }
                     self.note_failure(&error, batch);
                     self.pause(batch.retry_delay).await;
                 }
@@ -144,8 +161,21 @@ impl Sender {
         }
     }
 
+    /// Whether a drain has tried long enough at a server that was away before it: the end of the
+    /// node is not held up for one that is not there.
+    fn is_hopeless(&mut self) -> bool {
+        if !self.outbox.is_draining() {
+            return false;
+        }
+        // One that has gone away only now may be restarting: it has the drain's whole time.
+        self.last_tries += 1;
+        *self.was_away.get_or_insert(self.is_away) && self.last_tries > LAST_TRIES
+    }
+
     fn note_success(&mut self) {
         self.failed = 0;
+        self.was_away = None;
+        self.last_tries = 0;
         if std::mem::take(&mut self.is_away) {
             let (host, port) = (&self.target.host, self.target.port);
             tracing::info!(%host, port, "the syslog server takes records again");
@@ -186,6 +216,8 @@ impl Sender {
     }
 }
 
+/// Tries of a drain, a tenth of a second each, at a server that was away before it.
+const LAST_TRIES: u32 = 15;
 /// Bytes of one write; a batch above it is written in several.
 const WRITE_BYTES_MAX: usize = 256 << 10;
 /// A target without records for this long loses its task and its connection.

@@ -318,6 +318,19 @@ async fn a_drain_while_the_server_is_away_says_what_is_left() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_away_before_does_not_hold_up_the_end() {
+    let (listener, address) = listen().await;
+    drop(listener);
+    let running = Running::start();
+    running.record(entry(1, &over_tcp(address)));
+    until("a failed try", || count(&running, |metrics| &metrics.errors) > 0).await;
+    // An hour: it ends before that, or never.
+    let result = running.handle.drain(Duration::from_secs(3_600)).await;
+    let left = crate::Error::Unfinished { seats: 0, records: 0, messages: 1 };
+    assert_eq!(result.unwrap_err().to_string(), left.to_string());
+}
+
+#[tokio::test]
 async fn routes_with_the_same_target_share_one_connection() {
     let (listener, address) = listen().await;
     let running = Running::start();
