@@ -24,6 +24,7 @@ pub(crate) mod journal;
 mod message;
 pub(crate) mod node;
 mod origin;
+pub(crate) mod redis;
 mod relay;
 pub(crate) mod secure;
 pub(crate) mod syslog;

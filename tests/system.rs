@@ -13,6 +13,7 @@ mod identity;
 mod limit;
 mod operation;
 mod records;
+mod redis;
 mod sdk;
 mod secret;
 mod tidy;

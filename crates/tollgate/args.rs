@@ -121,6 +121,10 @@ pub(crate) struct Run {
     /// Trust the certificates in this PEM file too when speaking to upstreams
     #[arg(long, value_name = "FILE", env = "TOLLGATE_UPSTREAM_CA")]
     pub(crate) upstream_ca: Option<PathBuf>,
+    /// Count limits over all nodes in the Redis at this URL, or at that behind `$env://NAME` or
+    /// `$secret://file/PATH`
+    #[arg(long, value_name = "URL", env = "TOLLGATE_REDIS", hide_env_values = true)]
+    pub(crate) redis: Option<String>,
     /// Print one JSON line when ready, and stop when standard input ends
     #[arg(long, hide = true)]
     pub(crate) announce: bool,
@@ -134,6 +138,9 @@ pub(crate) struct Demo {
     /// How many nodes: 1, or a cluster of 3 or 5
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = fleet)]
     pub(crate) nodes: usize,
+    /// Count limits over all nodes in the Redis at this URL
+    #[arg(long, value_name = "URL", env = "TOLLGATE_REDIS", hide_env_values = true)]
+    pub(crate) redis: Option<String>,
     /// Where the demo keeps its data
     #[arg(long, value_name = "DIR", default_value = ".tollgate/demo")]
     pub(crate) data: PathBuf,

@@ -7,6 +7,7 @@ use clap::Parser as _;
 mod agree;
 mod args;
 mod commands;
+mod counts;
 mod door;
 mod listen;
 mod serve;

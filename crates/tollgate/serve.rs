@@ -29,6 +29,8 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 pub(crate) struct Node {
     pub(crate) gate: Gate,
     pub(crate) ledger: Arc<Embedded>,
+    /// What speaks to Redis; ends with the gate.
+    pub(crate) store: TaskTracker,
     pub(crate) records: audit::Handle,
     pub(crate) recorder: audit::Recorder,
     pub(crate) agreement: Agreement,
@@ -176,6 +178,10 @@ async fn stop(node: Node, settings: &Settings) -> Result<()> {
         tracing::warn!(%error, "the records did not end well");
     }
     drop(node.recorder);
+    node.store.close();
+    if tokio::time::timeout(STORE_MAX, node.store.wait()).await.is_err() {
+        tracing::warn!("the connection to Redis did not end well");
+    }
     let closed = node.ledger.close(node.clock.now(), node.clock.uptime());
     node.doors.close();
     node.doors.wait().await;
@@ -184,6 +190,9 @@ async fn stop(node: Node, settings: &Settings) -> Result<()> {
     node.telemetry.shutdown(TRACES_MAX).await;
     closed.context("the counts are not saved; the next start takes every bucket as empty")
 }
+
+/// For the connection to Redis, which nobody uses any more.
+const STORE_MAX: Duration = Duration::from_secs(2);
 
 /// For the records that are still to be written.
 const RECORDS_MAX: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::args::{Run, cluster as args};
 use crate::door::Door;
+use crate::serve::variable;
 
 /// The settings file. Every member may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +38,12 @@ struct File {
     resolve: Vec<String>,
     credentials: Vec<String>,
     upstream_ca: Option<PathBuf>,
+    /// A URL, or a reference to one.
+    redis: Option<String>,
+    /// Trusted beside the system's own when speaking to Redis.
+    redis_ca: Option<PathBuf>,
+    /// Nodes of one organisation share their limits in one Redis.
+    organisation: Option<String>,
     log: Log,
     /// Seconds a stopping node gives to the requests it carries.
     drain_seconds: Option<u64>,
@@ -109,6 +116,14 @@ pub(crate) struct Member {
     pub(crate) address: String,
 }
 
+/// Where the fleet counts.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) address: ledger::Address,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) organisation: ledger::Organisation,
+}
+
 /// What a node runs by.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -127,6 +142,8 @@ pub(crate) struct Settings {
     pub(crate) overrides: Vec<proxy::Override>,
     pub(crate) credentials: Vec<config::HostCredential>,
     pub(crate) upstream_ca: Option<PathBuf>,
+    /// `None` for a node that counts for itself.
+    pub(crate) store: Option<Store>,
     pub(crate) log: Log,
     pub(crate) notice: Duration,
     pub(crate) drain: Duration,
@@ -173,6 +190,7 @@ impl Settings {
         let (listen, address) =
             (run.cluster.or(file.cluster), run.cluster_address.or(file.cluster_address));
         let member = member(&data, listen, address)?;
+        let store = store(run.redis.or(file.redis), file.redis_ca, file.organisation)?;
         let node = node(run.node.or(file.node), member.as_ref(), &data)?;
         Ok(Self {
             node,
@@ -189,12 +207,44 @@ impl Settings {
             overrides,
             credentials,
             upstream_ca: run.upstream_ca.or(file.upstream_ca),
+            store,
             log: file.log,
             notice: notice(file.notice_seconds)?,
             drain: Duration::from_secs(file.drain_seconds.unwrap_or(30)),
             announce: run.announce,
         })
     }
+}
+
+/// Where the fleet counts, if it does. No error repeats a URL, since it may hold a password.
+fn store(
+    url: Option<String>,
+    ca: Option<PathBuf>,
+    organisation: Option<String>,
+) -> Result<Option<Store>> {
+    let organisation = organisation.map(|name| {
+        let read = name.parse().map_err(anyhow::Error::new);
+        read.with_context(|| format!("the setting `organisation` is wrong: `{name}`"))
+    });
+    let organisation = organisation.transpose()?.unwrap_or_default();
+    let Some(url) = url.map(Secret::new) else { return Ok(None) };
+    let url = dereferenced(url).context("the setting `redis` is wrong")?;
+    let address = url.expose().parse().context("the setting `redis` is wrong")?;
+    Ok(Some(Store { address, ca, organisation }))
+}
+
+/// A secret that may be named by a variable or a file.
+fn dereferenced(text: Secret<String>) -> Result<Secret<String>> {
+    if let Some(name) = text.expose().strip_prefix("$env://") {
+        let value = variable(name).with_context(|| format!("the variable {name} is not set"))?;
+        return Ok(Secret::new(value));
+    }
+    if let Some(path) = text.expose().strip_prefix("$secret://file") {
+        let read = std::fs::read_to_string(path).map(Secret::new);
+        let read = read.with_context(|| format!("cannot read {path}"))?;
+        return Ok(Secret::new(read.expose().trim_end().to_owned()));
+    }
+    Ok(text)
 }
 
 fn read(path: &Path) -> Result<File> {

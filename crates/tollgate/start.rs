@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::serve::{Addresses, Node, Stop, variable};
 use crate::settings::{LogFormat, Role, Settings, Unusable};
-use crate::{agree, listen, unresolved};
+use crate::{agree, counts, listen, unresolved};
 
 /// Starts every part.
 ///
@@ -42,13 +42,14 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     handle.register(&mut registry);
     let (recorder, records) = start_recorder(settings, &named.roots, &clock, &mut registry)?;
     let directory = settings.data.join("ledger");
-    let ledger = Arc::new(Embedded::open(&directory, clock.now(), clock.uptime())?);
+    let own = Arc::new(Embedded::open(&directory, clock.now(), clock.uptime())?);
+    let (ledger, store) = named.counts.over(&own, &directory, &clock, &mut registry);
     let gate = start_gate(&proxy::Options {
         node: NodeName::new(&settings.node),
         listeners: Listeners { http: settings.http, https: settings.https.zip(tls.clone()) },
         cores: settings.cores,
         snapshots: handle.snapshots(),
-        ledger: Arc::clone(&ledger),
+        ledger,
         recorder: recorder.clone(),
         metrics: proxy::Metrics::register(&mut registry),
         spans: telemetry.spans(),
@@ -69,7 +70,8 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let addresses = Addresses { http: gate.http(), https: gate.https(), admin, metrics, cluster };
     let node = Node {
         gate,
-        ledger,
+        ledger: own,
+        store,
         records,
         recorder,
         agreement,
@@ -122,6 +124,7 @@ struct Named {
     tls: Option<ServerTls>,
     /// What operators see.
     door_tls: Option<Arc<DoorTls>>,
+    counts: counts::Named,
 }
 
 impl Named {
@@ -145,6 +148,7 @@ impl Named {
             keys,
             tls,
             door_tls: door_tls.map(|config| Arc::new(DoorTls::new(config))),
+            counts: counts::Named::read(settings)?,
         })
     }
 
@@ -191,7 +195,7 @@ pub(crate) fn gateway_pair(settings: &Settings) -> Result<listen::Pair> {
 /// Starts the gate; where that fails, the counts are saved again as they were.
 fn start_gate(options: &proxy::Options) -> Result<Gate> {
     Gate::start(options).map_err(|error| {
-        let closed = options.ledger.close(options.clock.now(), options.clock.uptime());
+        let closed = options.ledger.own().close(options.clock.now(), options.clock.uptime());
         if let Err(error) = closed {
             let error = format!("{:#}", anyhow::Error::new(error));
             tracing::error!(error, "the counts are not saved");

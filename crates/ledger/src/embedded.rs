@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rules::limit::{Level, Short, Taken};
 use rules::plan::{BucketKey, Draw, DrawRule, Plan};
 
+use crate::limit::worst;
 use crate::storage::{self, Error, Saved};
 use crate::{Denial, Reservation};
 
@@ -88,7 +89,7 @@ impl Embedded {
         let places: Vec<usize> = plan.draws.iter().map(|draw| self.place(&draw.key)).collect();
         let mut locked = self.lock(&places);
         let found = self.look(plan, &places, &locked, now);
-        if let Some(denial) = worst(plan, &found) {
+        if let Some(denial) = worst(plan, found.iter().map(|found| found.as_ref().err().copied())) {
             return Err(denial);
         }
         for (place, shard) in &mut locked {
@@ -227,19 +228,6 @@ impl Shard {
         self.buckets.retain(|_, entry| !entry.level.is_full(entry.bucket, now));
         self.swept = now;
     }
-}
-
-/// The draw that keeps the request away for longest; `None` when all can be taken.
-fn worst(plan: &Plan, found: &[Result<(Level, Taken), Short>]) -> Option<Denial> {
-    let binding = plan.draws.iter().zip(found).enumerate();
-    binding
-        .filter(|(_, (draw, _))| !draw.rule.is_shadow())
-        .filter_map(|(draw, (_, found))| found.as_ref().err().map(|short| (draw, *short)))
-        .max_by_key(|(_, short)| match short {
-            Short::Never => Duration::MAX,
-            Short::For(wait) => *wait,
-        })
-        .map(|(draw, short)| Denial::Short { draw, short })
 }
 
 fn commit(

@@ -1,13 +1,21 @@
 //! Shared counts: take what a plan draws on, all or nothing.
 //!
-//! Floor 2. The arithmetic stands in `rules::limit`; here stand the counts themselves. One ledger
-//! so far, embedded in the process and durable over a clean stop; the fleet's ledger in Redis
-//! takes the same plans. What is absent: HTTP, policy, documents.
+//! Floor 2. The arithmetic stands in `rules::limit`; here stand the counts themselves. There are
+//! two ledgers, which take the same plans: one embedded in the process and durable over a clean
+//! stop, and the fleet's in Redis. What is absent: HTTP, policy, documents.
 
 mod embedded;
+mod fleet;
+mod ledger;
 mod limit;
+mod metrics;
 mod storage;
 
 pub use embedded::Embedded;
+pub use fleet::{
+    Address, AddressError, Fleet, Options, Organisation, OrganisationError, PATIENCE, Pending,
+};
+pub use ledger::{Answer, Ledger};
 pub use limit::{Denial, Reservation};
+pub use metrics::Metrics;
 pub use storage::Error;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rules::limit::{Short, Taken};
+use rules::plan::Plan;
 
 /// Proof that every draw of a plan was taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,4 +23,21 @@ pub enum Denial {
     /// There is no room for another bucket (see [`crate::Embedded`]): the draw at this place could
     /// not be counted.
     Full { draw: usize },
+    /// The fleet's store cannot be asked, or did not answer in time. What it was asked may have
+    /// been taken all the same.
+    Away,
+}
+
+/// The draw that keeps the request away for longest; `None` when none does. `shorts` says of each
+/// draw of the plan how its bucket is short.
+pub(crate) fn worst(plan: &Plan, shorts: impl Iterator<Item = Option<Short>>) -> Option<Denial> {
+    let binding = plan.draws.iter().zip(shorts).enumerate();
+    binding
+        .filter(|(_, (draw, _))| !draw.rule.is_shadow())
+        .filter_map(|(draw, (_, short))| short.map(|short| (draw, short)))
+        .max_by_key(|(_, short)| match short {
+            Short::Never => Duration::MAX,
+            Short::For(wait) => *wait,
+        })
+        .map(|(draw, short)| Denial::Short { draw, short })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ledger::{Denial, Reservation};
+use ledger::{Answer, Denial, Reservation};
 use model::{Code, Custom, Refusal, Retry};
 use rules::limit::Short;
 use rules::plan::{DrawRule, Plan, plan};
@@ -42,10 +42,19 @@ pub(crate) async fn admit(
     let plan = plan(&trip.snapshot.limits, limit_req, identified.route(), &trip.facts(head));
     trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
     let core = Arc::clone(&trip.core);
-    let reservation = match core.shared.ledger.take(&plan, core.shared.clock.uptime()) {
+    let decided = match core.shared.ledger.take(&plan, core.shared.clock.uptime()) {
+        Answer::Now(decided) => decided,
+        Answer::Later(pending) => pending.wait(&plan).await,
+    };
+    let reservation = match decided {
         Ok(reservation) => reservation,
         Err(Denial::Short { draw, short }) => return Err(exceeded(&plan, draw, short)),
-        Err(Denial::Full { draw }) => without_ledger(&plan, draw)?,
+        Err(Denial::Full { draw }) => without_room(&plan, draw)?,
+        Err(Denial::Away) => {
+            let uncounted = without_store(&plan);
+            core.shared.ledger.note_uncounted(uncounted.is_ok());
+            uncounted?
+        }
     };
     if !reservation.turn.is_zero() {
         if core.shared.metrics.queued.get() >= QUEUED_MAX {
@@ -60,12 +69,29 @@ pub(crate) async fn admit(
 }
 
 /// The ledger has no room for a bucket: what the limit's author wants then.
-fn without_ledger(plan: &Plan, draw: usize) -> Result<Reservation, Refusal> {
+fn without_room(plan: &Plan, draw: usize) -> Result<Reservation, Refusal> {
     if plan.draws.get(draw).is_some_and(|draw| draw.rule.passes_without_ledger()) {
-        return Ok(Reservation { taken: vec![None; plan.draws.len()], ..Reservation::default() });
+        return Ok(uncounted(plan));
     }
     let detail = "the ledger has no room for another count";
     Err(Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon))
+}
+
+/// The fleet's store is away: the request passes if each of its limits says so.
+fn without_store(plan: &Plan) -> Result<Reservation, Refusal> {
+    let refuses = |rule: &DrawRule| !rule.is_shadow() && !rule.passes_without_ledger();
+    let Some(draw) = plan.draws.iter().find(|draw| refuses(&draw.rule)) else {
+        return Ok(uncounted(plan));
+    };
+    let detail = "the ledger of the fleet cannot be reached";
+    let mut refusal = Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon);
+    refusal.limit = Some(draw.rule.id());
+    Err(refusal)
+}
+
+/// Nothing was counted, and the request passes.
+fn uncounted(plan: &Plan) -> Reservation {
+    Reservation { taken: vec![None; plan.draws.len()], ..Reservation::default() }
 }
 
 fn exceeded(plan: &Plan, draw: usize, short: Short) -> Refusal {

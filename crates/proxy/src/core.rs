@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
 
-use ledger::Embedded;
+use ledger::Ledger;
 use model::{Clock, Entropy, NodeName, Outcome};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -24,7 +24,7 @@ use crate::pool::Pool;
 pub(crate) struct Shared {
     pub(crate) node: NodeName,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ledger: Arc<Embedded>,
+    pub(crate) ledger: Ledger,
     pub(crate) metrics: Metrics,
     pub(crate) spans: Option<Spans>,
     pub(crate) sampler: Sampler,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ledger::Embedded;
+use ledger::{Embedded, Ledger};
 use model::{Clock, Entropy, NodeName};
 use rules::Snapshot;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -33,7 +33,7 @@ pub struct Options {
     /// Threads that carry traffic, each with a runtime and connections of its own.
     pub cores: usize,
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    pub ledger: Arc<Embedded>,
+    pub ledger: Ledger,
     pub recorder: audit::Recorder,
     pub metrics: Metrics,
     pub spans: Option<Spans>,
@@ -108,7 +108,7 @@ impl Gate {
         let shared = Arc::new(Shared {
             node: options.node.clone(),
             clock: Arc::clone(&options.clock),
-            ledger: Arc::clone(&options.ledger),
+            ledger: options.ledger.clone(),
             metrics: options.metrics.clone(),
             spans: options.spans.clone(),
             sampler: options.sampler,
@@ -225,7 +225,7 @@ async fn run_core(
             // The counts are everybody's: one core is enough, and it lets requests in between.
             if is_first {
                 for part in 0..Embedded::PARTS {
-                    core.shared.ledger.sweep_part(part, now);
+                    core.shared.ledger.own().sweep_part(part, now);
                     tokio::task::yield_now().await;
                 }
             }

@@ -149,8 +149,9 @@ fn api_key(trip: &Trip, head: &Head, plugin: &Arc<Plugin<KeyAuth>>) -> Result<Pr
 /// The agent that requests without a valid credential act as; a failure is counted all the same.
 fn fall_back(trip: &Trip, anonymous: Option<&model::AgentId>, denial: Denial) -> Option<Proven> {
     if denial != Denial::Missing {
-        // A full ledger only means that this failure is not counted.
-        let _counted = trip.core.shared.ledger.take(&failure(trip), trip.since);
+        // A full ledger only means that this failure is not counted. Each node counts its own: an
+        // answer to a stranger must not depend on the fleet's store.
+        let _counted = trip.core.shared.ledger.own().take(&failure(trip), trip.since);
     }
     let agent = trip.snapshot.agents.by_id.get(anonymous?)?;
     let until = model::Timestamp::from_micros(u64::MAX);
@@ -167,7 +168,7 @@ fn fall_back(trip: &Trip, anonymous: Option<&model::AgentId>, denial: Denial) ->
 fn patience(trip: &Trip) -> Result<(), Refusal> {
     let plan = failure(trip);
     let Some(draw) = plan.draws.first() else { return Ok(()) };
-    match trip.core.shared.ledger.peek(draw, trip.since) {
+    match trip.core.shared.ledger.own().peek(draw, trip.since) {
         Ok(()) | Err(Short::Never) => Ok(()),
         Err(Short::For(wait)) => {
             let detail = "too many failed identities from this address";

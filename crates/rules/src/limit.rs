@@ -46,6 +46,9 @@ pub struct Selector {
 pub enum OnOutage {
     #[default]
     Refuse,
+    /// Each node goes on with its share of the rate. Only the fleet together can decide that; as
+    /// long as it cannot, the limit refuses.
+    Share,
     Allow,
 }
 

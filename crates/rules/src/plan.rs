@@ -98,7 +98,10 @@ impl DrawRule {
     pub fn passes_without_ledger(&self) -> bool {
         match self {
             Self::LimitReq(plugin) => plugin.rule.allow_degradation,
-            Self::Limit(limit) => limit.on_outage == OnOutage::Allow,
+            Self::Limit(limit) => match limit.on_outage {
+                OnOutage::Allow => true,
+                OnOutage::Refuse | OnOutage::Share => false,
+            },
             Self::Failures => true,
         }
     }

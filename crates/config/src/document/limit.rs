@@ -23,7 +23,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Limi
     let per = object.required("per", one_of(PER, &[]));
     let selector = object.optional("match", selector).unwrap_or_default();
     let bucket = bucket(&mut object);
-    let on_outage = object.optional("on_outage", one_of(ON_OUTAGE, ON_OUTAGE_REFUSED));
+    let on_outage = object.optional("on_outage", one_of(ON_OUTAGE, &[]));
     let shadow = object.optional("shadow", boolean).unwrap_or_default();
     object.finish();
     Some(Limit {
@@ -45,9 +45,8 @@ const PER: &[(&str, Per)] = &[
     ("address", Per::Address),
 ];
 
-const ON_OUTAGE: &[(&str, OnOutage)] = &[("refuse", OnOutage::Refuse), ("allow", OnOutage::Allow)];
-
-const ON_OUTAGE_REFUSED: &[(&str, &str)] = &[("share", "is not served yet")];
+const ON_OUTAGE: &[(&str, OnOutage)] =
+    &[("refuse", OnOutage::Refuse), ("share", OnOutage::Share), ("allow", OnOutage::Allow)];
 
 /// Reads `rate` every `interval`, and `burst`. Without a burst the bucket holds what one interval
 /// refills, and at least one token.

@@ -518,7 +518,7 @@ fn a_limit_is_checked() {
     check_kind(
         Kind::Limit,
         "1",
-        json!({"per": "user", "rate": "x", "burst": 0.5, "interval": "5", "on_outage": "share",
+        json!({"per": "user", "rate": "x", "burst": 0.5, "interval": "5", "on_outage": "panic",
                "match": {"agents": [], "methods": ["get"], "team": ["x"]}}),
         &[
             "/burst: expected 0.5 to be at least 1: a smaller bucket admits nothing",
@@ -526,7 +526,7 @@ fn a_limit_is_checked() {
             "/match/agents: expected at least 1 items",
             "/match/methods/0: expected `GET`",
             "/match/team: unknown field `team`; did you mean `teams`?",
-            "/on_outage: `share` is not served yet",
+            "/on_outage: unknown value `panic`",
             "/per: unknown value `user`",
             "/rate: is not a decimal number of tokens",
         ],

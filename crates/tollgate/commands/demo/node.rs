@@ -112,6 +112,10 @@ fn spawn(demo: &Demo, upstream: &Upstream, admin_key: &str, plan: &Plan) -> Resu
         command.args(["--resolve", &resolve, "--upstream-ca"]).arg(ca);
     }
     command.env(TOKEN_VARIABLE, &upstream.token).env("TOLLGATE_ADMIN_KEY", admin_key);
+    if let Some(redis) = &demo.redis {
+        // Not as an argument, which others on the machine could read.
+        command.env("TOLLGATE_REDIS", redis);
+    }
     let log = File::options()
         .create(true)
         .append(true)

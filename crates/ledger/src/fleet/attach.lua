@@ -1,0 +1,29 @@
+-- Joins the store's epoch, or begins one where the store has forgotten what was taken.
+--
+-- KEYS[1]   the epoch: when it began, since when buckets never seen fill from empty (0: they are
+--           full), the last time seen, and the run of the server it began in
+-- ARGV[1]   the run of this server; ARGV[2] the epoch the caller knew before, or 0
+--
+-- Answers the epoch and whether it is new: 0 joined, 1 the first, 2 after a loss.
+
+local LONGEST_STEP_BACK = 10000000 -- µs
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local known = tonumber(ARGV[2])
+local stored = redis.call('GET', KEYS[1])
+local began = 0
+if stored then
+  local since, last
+  began, since, last = struct.unpack('<I8I8I8', stored)
+  local is_same_run = string.sub(stored, 25) == ARGV[1]
+  -- A first epoch that the caller does not know began in the place of the one that it knew.
+  local replaced = since == 0 and known ~= 0 and known ~= began
+  if is_same_run and not replaced and last - now <= LONGEST_STEP_BACK then
+    return struct.pack('<I8I8', began, 0)
+  end
+end
+local is_first = not stored and known == 0
+if now == began or now == known then now = now + 1 end
+redis.call('SET', KEYS[1], struct.pack('<I8I8I8', now, is_first and 0 or now, now) .. ARGV[1])
+return struct.pack('<I8I8', now, is_first and 1 or 2)

@@ -1,0 +1,111 @@
+//! The names of buckets in the store: all of an organisation in one slot.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rules::plan::{BucketKey, Scope, Subject};
+
+/// What all names of an organisation's keys begin with. The braces are the hash tag by which a
+/// Redis Cluster keeps them in one slot (Redis Cluster specification, "Hash tags").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Organisation(String);
+
+/// Why a text names no organisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not 1 to 64 letters, digits, `.`, `_` and `-`")]
+pub struct OrganisationError;
+
+impl std::str::FromStr for Organisation {
+    type Err = OrganisationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let sound = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+        sound.then(|| Self(text.to_owned())).ok_or(OrganisationError)
+    }
+}
+
+impl Default for Organisation {
+    fn default() -> Self {
+        Self(String::from("default"))
+    }
+}
+
+impl Organisation {
+    /// The key of the epoch.
+    pub(crate) fn epoch(&self) -> Vec<u8> {
+        format!("{{{}}}:epoch", self.0).into_bytes()
+    }
+
+    /// The key of a bucket. Two buckets never share one: what could hold anything stands last or
+    /// behind its length, and a name that is long is told by its SHA-256.
+    pub(crate) fn bucket(&self, key: &BucketKey) -> Vec<u8> {
+        let scope = match &key.scope {
+            Scope::Limit(id) => ("limit", id.as_str()),
+            Scope::LimitReq(place) => ("limit-req", &**place),
+            Scope::Failures => ("failures", ""),
+        };
+        let subject = match &key.subject {
+            Subject::Address(address) => format!("address:{address}"),
+            Subject::Text(text) => format!("text:{text}"),
+            Subject::Run(agent, run) => format!("run:{}:{agent}:{run}", agent.len()),
+        };
+        let name = format!("{}:{}:{}:{subject}", scope.0, scope.1.len(), scope.1);
+        if name.len() <= NAME_BYTES_MAX {
+            return format!("{{{}}}:{name}", self.0).into_bytes();
+        }
+        let digest = digest(&SHA256, name.as_bytes());
+        format!("{{{}}}:sha256:{}", self.0, hex::encode(digest.as_ref())).into_bytes()
+    }
+}
+
+/// Longer names, which clients may choose, are told by their digest: a key has a bound.
+const NAME_BYTES_MAX: usize = 160;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use model::LimitId;
+
+    use super::{BucketKey, Organisation, Scope, Subject};
+
+    #[test]
+    fn two_buckets_never_share_a_key() {
+        let run = |agent: &str, run: &str| Subject::Run(Arc::from(agent), Arc::from(run));
+        let text = |text: &str| Subject::Text(Arc::from(text));
+        let long = |last: char| text(&format!("{}{last}", "x".repeat(70_000)));
+        let subjects = [
+            text("a"),
+            text("192.0.2.1"),
+            Subject::Address("192.0.2.1".parse().unwrap()),
+            run("a:1", "b"),
+            run("a", "1:b"),
+            text("a:1:b"),
+            long('a'),
+            long('b'),
+        ];
+        let scopes = [
+            Scope::Limit(LimitId::new("l")),
+            Scope::Limit(LimitId::new("l:4:text")),
+            Scope::LimitReq(Arc::from("l")),
+        ];
+        let organisation = Organisation::default();
+        let mut seen = HashSet::from([organisation.epoch()]);
+        for scope in &scopes {
+            for subject in &subjects {
+                let key = BucketKey { scope: scope.clone(), subject: subject.clone() };
+                let name = organisation.bucket(&key);
+                assert!(name.starts_with(b"{default}:") && name.len() < 256);
+                assert!(seen.insert(name), "{key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_break_the_tag_is_no_organisation() {
+        for text in ["", "a}b", "{", "a b", "ä"] {
+            assert!(text.parse::<Organisation>().is_err(), "{text}");
+        }
+        assert!("acme-1.example_x".parse::<Organisation>().is_ok());
+    }
+}

@@ -1,0 +1,260 @@
+//! The node's one way to its store: many requests in a call, few calls at once, and no request
+//! that waits for a connection.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::Clock;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisError};
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::batch::{Arguments, Ask, DRAWS_MAX, unpack};
+use super::breaker::Breaker;
+use super::link::{self, Dialer, Joined, Link};
+use super::script::Script;
+use crate::metrics::{Call, CallResult, Epoch, EpochFound, Metrics};
+
+/// Where all takes of an organisation go: its keys are in one slot of one server.
+pub(crate) struct Shard {
+    pub(crate) asks: Receiver<Ask>,
+    pub(crate) dialer: Dialer,
+    pub(crate) breaker: Breaker,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// For each call.
+    pub(crate) call_max: Duration,
+}
+
+/// Why a link is given up.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("a call was not answered in time")]
+    Late,
+    #[error("a call failed")]
+    Failed(#[source] RedisError),
+    #[error("it no longer holds the epoch")]
+    Epoch,
+    #[error("it answered nonsense")]
+    Nonsense,
+    #[error("a call's task ended early")]
+    Task(#[source] tokio::task::JoinError),
+}
+
+/// Why the shard ends: nobody can ask any more.
+struct Unasked;
+
+impl Shard {
+    /// Carries takes until nobody can ask any more.
+    pub(crate) async fn run(mut self) {
+        while let Ok(link) = self.connect().await {
+            self.tell_joined(&link);
+            self.breaker.close();
+            match self.serve(&link).await {
+                Err(lost) => {
+                    tracing::warn!(host = %link.host, error = chain(&lost), "Redis is given up");
+                    let pause = self.breaker.open(self.clock.uptime().as_micros());
+                    if self.leave_alone(pause).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Unasked) => return,
+            }
+        }
+    }
+
+    /// Tries until there is a link. Whoever asks meanwhile learns at once that there is none.
+    async fn connect(&mut self) -> Result<Link, Unasked> {
+        loop {
+            self.breaker.half_open();
+            let error = {
+                let Self { asks, dialer, .. } = self;
+                let mut probing = pin!(probe(dialer, self.call_max));
+                loop {
+                    tokio::select! {
+                        probed = &mut probing => match probed {
+                            Ok(link) => return Ok(link),
+                            Err(error) => break error,
+                        },
+                        ask = asks.recv() => drop(ask.ok_or(Unasked)?),
+                    }
+                }
+            };
+            let pause = self.breaker.open(self.clock.uptime().as_micros());
+            let (failures, error) = (self.breaker.failures(), chain(&error));
+            // At once, and then less and less often.
+            if failures.is_power_of_two() {
+                tracing::warn!(failures, error, "Redis cannot be reached");
+            }
+            self.leave_alone(pause).await?;
+        }
+    }
+
+    async fn leave_alone(&mut self, pause: Duration) -> Result<(), Unasked> {
+        let mut pause = pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut pause => return Ok(()),
+                ask = self.asks.recv() => drop(ask.ok_or(Unasked)?),
+            }
+        }
+    }
+
+    /// Sends what is asked, as much as there is whenever a call ends: under load calls grow by
+    /// themselves, and nobody waits for a timer.
+    async fn serve(&mut self, link: &Link) -> Result<Unasked, Lost> {
+        let (mut calls, mut waiting, mut arrived) = (JoinSet::new(), VecDeque::new(), Vec::new());
+        let mut beat = Instant::now() + HEARTBEAT;
+        loop {
+            let has_room = calls.len() < CALLS_MAX;
+            tokio::select! {
+                Some(ended) = calls.join_next() => {
+                    ended.map_err(Lost::Task)??;
+                    self.breaker.answered();
+                    beat = Instant::now() + HEARTBEAT;
+                }
+                count = self.asks.recv_many(&mut arrived, DRAWS_MAX), if has_room && waiting.is_empty() => {
+                    if count == 0 {
+                        return Ok(Unasked);
+                    }
+                    waiting.extend(arrived.drain(..));
+                }
+                () = sleep_until(beat), if calls.is_empty() => {
+                    beat = Instant::now() + HEARTBEAT;
+                    calls.spawn(ping(link.connection.clone(), self.call_max));
+                }
+            }
+            while calls.len() < CALLS_MAX {
+                let asks = batch(&mut waiting);
+                if asks.is_empty() {
+                    break;
+                }
+                let outing = Outing {
+                    connection: link.connection.clone(),
+                    epoch: link.epoch,
+                    epoch_key: self.dialer.organisation.epoch(),
+                    call_max: self.call_max,
+                    metrics: self.metrics.clone(),
+                    clock: Arc::clone(&self.clock),
+                };
+                calls.spawn(outing.take(asks));
+            }
+        }
+    }
+
+    fn tell_joined(&self, link: &Link) {
+        let (host, epoch) = (&link.host, link.epoch);
+        let found = match link.joined {
+            Joined::Old => {
+                tracing::info!(%host, epoch, "limits are counted in Redis");
+                EpochFound::joined
+            }
+            Joined::First => {
+                tracing::info!(%host, epoch, "limits are counted in Redis from now on");
+                EpochFound::first
+            }
+            Joined::Lost => {
+                tracing::warn!(
+                    %host,
+                    epoch,
+                    "Redis started again, was replaced or lost its keys, so the counts of the \
+                     limits are lost: every bucket begins empty"
+                );
+                EpochFound::lost
+            }
+        };
+        self.metrics.epochs.get_or_create(&Epoch { found }).inc();
+    }
+}
+
+/// A link that has answered a call in time. Otherwise requests would find out that it does not.
+async fn probe(dialer: &mut Dialer, call_max: Duration) -> Result<Link, Unfit> {
+    let link = dialer.connect().await?;
+    ping(link.connection.clone(), call_max).await?;
+    Ok(link)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("there is no connection")]
+    Link(#[from] link::Error),
+    #[error("the connection is of no use")]
+    Lost(#[from] Lost),
+}
+
+async fn ping(mut connection: MultiplexedConnection, call_max: Duration) -> Result<(), Lost> {
+    let mut command = Cmd::new();
+    command.arg("PING");
+    let asked = command.query_async::<redis::Value>(&mut connection);
+    timeout(call_max, asked).await.map_err(|_| Lost::Late)?.map(drop).map_err(Lost::Failed)
+}
+
+/// As many as one call takes, in the order they came. Whose client waits no longer is left out:
+/// it is not charged.
+fn batch(waiting: &mut VecDeque<Ask>) -> Vec<Ask> {
+    let (mut asks, mut draws) = (Vec::new(), 0);
+    while let Some(next) = waiting.front() {
+        draws += next.wants.len();
+        if draws > DRAWS_MAX && !asks.is_empty() {
+            break;
+        }
+        asks.extend(waiting.pop_front().filter(|ask| !ask.answer.is_closed()));
+    }
+    asks
+}
+
+/// One call and what it needs.
+struct Outing {
+    connection: MultiplexedConnection,
+    epoch: u64,
+    epoch_key: Vec<u8>,
+    call_max: Duration,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+}
+
+impl Outing {
+    async fn take(mut self, asks: Vec<Ask>) -> Result<(), Lost> {
+        let Arguments { mut keys, rules, plans } = Arguments::pack(&asks);
+        keys.insert(0, self.epoch_key);
+        let epoch = self.epoch.to_string();
+        let arguments: [&[u8]; 3] = [epoch.as_bytes(), &rules, &plans];
+        let began = self.clock.uptime();
+        let called = TAKE.call(&mut self.connection, &keys, &arguments);
+        let answered = match timeout(self.call_max, called).await {
+            Err(_) => Err((CallResult::late, Lost::Late)),
+            Ok(Err(error)) => Err((CallResult::failed, Lost::Failed(error))),
+            Ok(Ok(answer)) if answer.is_empty() => Err((CallResult::failed, Lost::Epoch)),
+            Ok(Ok(answer)) => unpack(&answer, &asks).ok_or((CallResult::failed, Lost::Nonsense)),
+        };
+        let took = self.clock.uptime().since(began);
+        self.metrics.seconds.observe(took.as_secs_f64());
+        let count = u32::try_from(asks.len()).unwrap_or(u32::MAX);
+        self.metrics.plans.observe(count.into());
+        let result = answered.as_ref().map_or_else(|(result, _)| *result, |_| CallResult::answered);
+        self.metrics.calls.get_or_create(&Call { result }).inc();
+        for (ask, found) in asks.into_iter().zip(answered.map_err(|(_, lost)| lost)?) {
+            // Whoever gave up waiting is charged and not served: too little passes, never too much.
+            drop(ask.answer.send(found));
+        }
+        Ok(())
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+static TAKE: Script = Script::new(include_str!("take.lua"));
+
+/// Calls under way at once: while the store works on one, the next travels.
+const CALLS_MAX: usize = 2;
+
+/// An idle link is tried this often, so that no request finds out that it is dead.
+const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -1,0 +1,65 @@
+//! The ledger a gate draws on: the node's own counts, or the fleet's.
+
+use std::sync::Arc;
+
+use model::Uptime;
+use rules::plan::Plan;
+
+use crate::{Denial, Embedded, Fleet, Pending, Reservation};
+
+/// Takes plans where they are counted. Clones share the counts.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    embedded: Arc<Embedded>,
+    fleet: Option<Fleet>,
+}
+
+/// What a take comes to.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is decided.
+    Now(Result<Reservation, Denial>),
+    /// The store decides: [`Pending::wait`] for it.
+    Later(Pending),
+}
+
+impl Ledger {
+    /// One node's: everything is counted in the process.
+    #[must_use]
+    pub const fn embedded(embedded: Arc<Embedded>) -> Self {
+        Self { embedded, fleet: None }
+    }
+
+    /// A fleet's: plans are counted in its store.
+    #[must_use]
+    pub const fn shared(embedded: Arc<Embedded>, fleet: Fleet) -> Self {
+        Self { embedded, fleet: Some(fleet) }
+    }
+
+    /// The node's own counts: those of failed identities always, and all others where there is
+    /// no fleet.
+    #[must_use]
+    pub fn own(&self) -> &Embedded {
+        &self.embedded
+    }
+
+    /// Takes everything a plan draws on, or nothing. Without a fleet it is decided at once.
+    #[must_use]
+    pub fn take(&self, plan: &Plan, now: Uptime) -> Answer {
+        match &self.fleet {
+            None => Answer::Now(self.embedded.take(plan, now)),
+            Some(_) if plan.draws.is_empty() => Answer::Now(Ok(Reservation::default())),
+            Some(fleet) => match fleet.take(plan) {
+                Ok(pending) => Answer::Later(pending),
+                Err(denial) => Answer::Now(Err(denial)),
+            },
+        }
+    }
+
+    /// Counts a request that the fleet's store could not count, and whether it passed.
+    pub fn note_uncounted(&self, passed: bool) {
+        if let Some(fleet) = &self.fleet {
+            fleet.note_uncounted(passed);
+        }
+    }
+}

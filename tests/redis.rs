@@ -1,0 +1,147 @@
+//! Several gates that count in one Redis, and what each does when it is away.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::redis::{PASSWORD, Redis};
+use crate::harness::{Gate, Message, Origin, Setup, get, text_at, tollgate, wait_for};
+
+/// A gate that counts in this Redis, with a route for each limit: `/one/` and `/two/`.
+fn gate(redis: &Redis, origin: &Origin, limits: &Value) -> Gate {
+    let variables = [("REDIS_OF_TEST", &*redis.url())];
+    let arguments = ["--redis", "$env://REDIS_OF_TEST"];
+    let gate =
+        Gate::with(&Setup { arguments: &arguments, variables: &variables, ..Setup::default() });
+    for name in ["one", "two"] {
+        let route = json!({ "uri": format!("/{name}/*"), "upstream": origin.upstream() });
+        gate.put(&format!("routes/{name}"), &route);
+    }
+    for (name, limit) in limits.as_object().expect("limits by name") {
+        gate.put(&format!("limits/{name}"), limit);
+    }
+    wait_counting(&gate);
+    gate
+}
+
+/// Waits until a gate uses its Redis.
+fn wait_counting(gate: &Gate) {
+    let line = "tollgate_ledger_breaker 0";
+    wait_for("the gate to use Redis", || {
+        gate.numbers().lines().any(|other| other == line).then_some(())
+    });
+}
+
+/// A limit of a route that does not refill while a test runs.
+fn slow(route: &str, burst: u32, on_outage: &str) -> Value {
+    json!({
+        "per": "route", "rate": 1, "interval": "1d", "burst": burst,
+        "match": { "routes": [route] }, "on_outage": on_outage,
+    })
+}
+
+fn is_uncounted(answer: &Message) -> bool {
+    answer.status() == 503 && text_at(&answer.json(), "/code") == "ledger.unavailable"
+}
+
+#[test]
+fn of_many_at_two_gates_exactly_the_burst_passes() {
+    let (redis, origin) = (Redis::start(), Origin::start());
+    let limits = json!({ "shared": slow("one", 20, "refuse") });
+    let gates = [(); 2].map(|()| gate(&redis, &origin, &limits));
+    let (passed, uncounted) = (&AtomicUsize::new(0), &AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for gate in &gates {
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    for _ in 0..10 {
+                        let answer = get(&gate.http, "/one/", &[]);
+                        match answer.status() {
+                            200 => _ = passed.fetch_add(1, Ordering::Relaxed),
+                            429 => {}
+                            // A machine so busy that Redis is late. It may have counted then.
+                            _ if is_uncounted(&answer) => {
+                                uncounted.fetch_add(1, Ordering::Relaxed);
+                            }
+                            _ => panic!("{answer}"),
+                        }
+                    }
+                });
+            }
+        }
+    });
+    let [passed, uncounted] = [passed, uncounted].map(|count| count.load(Ordering::Relaxed));
+    assert!(passed <= 20 && passed + uncounted >= 20, "{passed} passed, {uncounted} uncounted");
+    // And the next client learns the same of both.
+    for gate in &gates {
+        assert_eq!(get(&gate.http, "/one/", &[]).status(), 429);
+    }
+}
+
+#[test]
+fn without_redis_each_limit_does_what_its_author_says_and_redis_may_come_back() {
+    let (mut redis, origin) = (Redis::start(), Origin::start());
+    let quick = json!({
+        "per": "route", "rate": 1_000, "burst": 100, "match": { "routes": ["one"] },
+    });
+    let limits = json!({ "closed": quick, "open": slow("two", 1, "allow") });
+    let gate = gate(&redis, &origin, &limits);
+    let ask = |path: &str| get(&gate.http, path, &[]);
+    wait_for("a first request", || (ask("/one/").status() == 200).then_some(()));
+    redis.kill();
+    let refused = wait_for("a refusal", || Some(ask("/one/")).filter(is_uncounted));
+    assert_eq!(refused.field("retry-after"), Some("1"));
+    assert_eq!(text_at(&refused.json(), "/limit"), "closed");
+    for _ in 0..5 {
+        assert_eq!(ask("/two/").status(), 200, "its author lets it pass");
+    }
+    let numbers = gate.numbers();
+    for line in ["uncounted_total{action=\"passed\"} 5", "uncounted_total{action=\"refused\"}"] {
+        assert!(numbers.contains(&format!("tollgate_ledger_{line}")), "{numbers}");
+    }
+    redis.restart();
+    wait_for("requests to be counted again", || (ask("/one/").status() == 200).then_some(()));
+    // What had been taken of the slow one is not known: it begins empty.
+    wait_counting(&gate);
+    assert_eq!(ask("/two/").status(), 429);
+    let log = gate.log();
+    assert!(log.contains("every bucket begins empty") && !log.contains(PASSWORD), "{log}");
+}
+
+#[test]
+fn a_gate_without_its_redis_starts_and_refuses() {
+    let (mut redis, origin) = (Redis::start(), Origin::start());
+    redis.kill();
+    let gate = Gate::with(&Setup { arguments: &["--redis", &redis.url()], ..Setup::default() });
+    let route = json!({ "uri": "/*", "upstream": origin.upstream() });
+    gate.put("routes/1", &route);
+    assert_eq!(get(&gate.http, "/", &[]).status(), 200, "nothing is to be counted");
+    gate.put("limits/l", &json!({ "per": "address", "rate": 1_000 }));
+    assert!(is_uncounted(&get(&gate.http, "/", &[])));
+    redis.restart();
+    wait_for("requests to be counted", || {
+        (get(&gate.http, "/", &[]).status() == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_url_that_cannot_be_used_ends_with_64_and_is_not_repeated() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    for url in [
+        "planted",
+        "http://u:planted@localhost",
+        "redis://u:planted@localhost:x",
+        "redis+sentinel://:planted@localhost",
+        "$env://PLANTED_NOWHERE",
+        "$secret://file/nowhere/at/all",
+    ] {
+        let said = tollgate()
+            .args(["run", "--redis", url, "--data"])
+            .arg(data.path())
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(64), "{url}: {text}");
+        assert!(text.contains("`redis`") && !text.contains("planted"), "{url}: {text}");
+    }
+}
