@@ -41,9 +41,12 @@ async fn answered(node: &Fleet, plan: &Plan) -> Result<(), Denial> {
 }
 
 async fn wait_passes(node: &Fleet, plan: &Plan) {
-    while answered(node, plan).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let passes = async {
+        while answered(node, plan).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(super::store::PATIENCE, passes).await.expect("it passes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,6 +102,22 @@ async fn a_node_that_was_away_while_the_store_was_replaced_finds_it_out() {
     is_up(&again).await;
     let short = Err(Denial::Short { draw: 0, short: Short::Never });
     assert_eq!(answered(&again, &slow).await, short);
+    assert_eq!(answered(&stranger, &slow).await, short);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_counts_a_stranger_began_anew_finds_it_out() {
+    let store = Store::start();
+    let slow = plan(vec![fixed("slow", 10)]);
+    let old = node(&store.url());
+    is_up(&old).await;
+    take(&old, &slow).await.unwrap();
+    store.ask::<()>(&["FLUSHALL"]);
+    let stranger = node(&store.url());
+    is_up(&stranger).await;
+    take(&stranger, &slow).await.unwrap();
+    let short = Err(Denial::Short { draw: 0, short: Short::Never });
+    assert_eq!(answered(&old, &slow).await, short);
     assert_eq!(answered(&stranger, &slow).await, short);
 }
 
@@ -198,4 +217,6 @@ async fn a_clock_that_went_far_back_begins_anew_and_heals() {
     command.arg("{default}:epoch").arg(16).arg(&bytes[..]);
     wait_for("the epoch to be set", || command.query::<u64>(&mut connection).ok());
     wait_passes(&node, &plan).await;
+    let seen: Vec<u8> = store.ask(&["GETRANGE", "{default}:epoch", "16", "23"]);
+    assert!(u128::from(u64::from_le_bytes(seen.try_into().unwrap())) < ahead, "time stands still");
 }
