@@ -85,8 +85,9 @@ fn without_redis_each_limit_does_what_its_author_says_and_redis_may_come_back() 
         "per": "route", "rate": 1_000, "burst": 100, "match": { "routes": ["one"] },
     });
     let limits = json!({ "closed": quick, "open": slow("two", 1, "allow") });
-    let gate = gate(&redis, &origin, &limits);
-    let ask = |path: &str| get(&gate.http, path, &[]);
+    let mut gate = gate(&redis, &origin, &limits);
+    let address = gate.http.clone();
+    let ask = |path: &str| get(&address, path, &[]);
     wait_for("a first request", || (ask("/one/").status() == 200).then_some(()));
     redis.kill();
     let refused = wait_for("a refusal", || Some(ask("/one/")).filter(is_uncounted));
@@ -104,7 +105,9 @@ fn without_redis_each_limit_does_what_its_author_says_and_redis_may_come_back() 
     // What had been taken of the slow one is not known: it begins empty.
     wait_counting(&gate);
     assert_eq!(ask("/two/").status(), 429);
+    assert!(gate.stop().status.success());
     let log = gate.log();
+    assert!(!log.contains("did not end well"), "{log}");
     assert!(log.contains("every bucket begins empty") && !log.contains(PASSWORD), "{log}");
 }
 

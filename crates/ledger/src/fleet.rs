@@ -46,7 +46,8 @@ pub struct Options {
     pub organisation: Organisation,
     /// Where the node remembers the store's epoch over a restart. It exists.
     pub directory: Option<PathBuf>,
-    /// Longest wait of a request; [`PATIENCE`] unless a test says otherwise.
+    /// Longest wait of a request; [`PATIENCE`] unless a test says otherwise. A call may take four
+    /// fifths of it: the rest is for the way to the call.
     pub patience: Duration,
     pub metrics: Metrics,
 }
@@ -92,7 +93,7 @@ impl Fleet {
             breaker,
             metrics: metrics.clone(),
             clock,
-            call_max: patience.mul_f64(CALL_SHARE),
+            call_max: patience * 4 / 5,
         };
         tasks.spawn(shard.run());
         Self { asks, is_up, organisation, patience, metrics }
@@ -166,9 +167,6 @@ fn settle(plan: &Plan, wants: &[Want], found: &Found) -> Result<Reservation, Den
 
 /// Longest wait of a request to learn what the store says, or that it says nothing.
 pub const PATIENCE: Duration = Duration::from_millis(50);
-
-/// What a call may take of that: the rest is for the way to it.
-const CALL_SHARE: f64 = 0.8;
 
 /// Requests of a node that wait for the next call. When as many wait, the next is answered as if
 /// the store were away.

@@ -122,6 +122,28 @@ async fn a_node_whose_counts_a_stranger_began_anew_finds_it_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_replica_took_over_buckets_begin_empty() {
+    let mut master = Store::start();
+    let replica = Store::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let node = node(&format!("{},127.0.0.1:{}", master.url(), replica.port));
+    is_up(&node).await;
+    let slow = plan(vec![fixed("slow", 10)]);
+    take(&node, &slow).await.unwrap();
+    wait_for("the replica to follow", || {
+        let info: String = replica.ask(&["INFO", "replication"]);
+        info.contains("master_link_status:up").then_some(())
+    });
+    // The replica misses what is taken from now on.
+    replica.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
+    for _ in 0..9 {
+        take(&node, &slow).await.unwrap();
+    }
+    master.kill();
+    let short = Err(Denial::Short { draw: 0, short: Short::Never });
+    assert_eq!(answered(&node, &slow).await, short);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_script_that_the_store_forgot_is_sent_again() {
     let store = Store::start();
     let node = node(&store.url());
