@@ -30,7 +30,7 @@ pub use listener::Listener;
 pub use station::{Station, StationError, open_member};
 pub use transport::GrpcTransport;
 
-pub(crate) use kind::is_raft;
+pub(crate) use kind::is_for_all;
 
 pub use crate::transport::MESSAGE_BYTES_MAX;
 
@@ -47,8 +47,8 @@ pub struct Local {
 pub enum Standing {
     Member,
     /// Not heard of. It has a certificate, so the cluster has let it in: perhaps this node is
-    /// behind. It may then say what Raft says, since that is how this node catches up, and must
-    /// not ask for anything else.
+    /// behind. It may then say what Raft says, since that is how this node catches up, and ask how
+    /// this node is, and must not ask for anything else.
     Unknown,
     /// It was a member and has left, or another has its place: it is heard no more.
     Left,

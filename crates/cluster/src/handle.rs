@@ -1,5 +1,6 @@
 //! The handle through which the rest of the program reads and changes the cluster's document.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) dry_runs: Arc<Semaphore>,
     /// Held by whoever changes the members; it must hold it to the end.
     pub(crate) members_turn: tokio::sync::Mutex<()>,
+    /// The term in which this node has looked at the members last, to change them.
+    pub(crate) members_term: AtomicU64,
     pub(crate) clock: Arc<dyn Clock>,
     /// What goes on though nobody waits for it, until the node stops.
     pub(crate) tasks: TaskTracker,

@@ -176,7 +176,7 @@ impl Home {
         let (name, address) = (&sign.name, sign.address.as_str());
         let application = Application { token, name, address, key: &key, certificates };
         let grant = join(member, application, JOIN_WAIT).await?;
-        if let Some(authority) = &grant.authority_key {
+        if let (Some(authority), None) = (&grant.authority_key, &sign.brought) {
             papers.keep_authority(authority)?;
         }
         match (&sign.brought, &grant.passport) {

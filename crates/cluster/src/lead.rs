@@ -44,7 +44,9 @@ impl Lead {
     pub(crate) fn leader(&self) -> Leader {
         let metrics = self.metrics.borrow();
         match metrics.current_leader {
-            Some(id) if id == self.me => Leader::Me,
+            Some(id) if id == self.me && metrics.state == ServerState::Leader => Leader::Me,
+            // One that leads no more is told by nobody.
+            Some(id) if id == self.me => Leader::Nobody,
             Some(id) => metrics
                 .membership_config
                 .membership()
@@ -127,8 +129,8 @@ impl Lead {
     /// How long ago a majority has last answered this node, where it leads others.
     pub(crate) fn silence(&self) -> Option<Duration> {
         let metrics = self.metrics.borrow();
-        let voters = metrics.membership_config.membership().voter_ids().count();
-        let leads = metrics.current_leader == Some(self.me) && voters > 1;
+        let is_alone = metrics.membership_config.membership().voter_ids().eq([self.me]);
+        let leads = metrics.current_leader == Some(self.me) && !is_alone;
         metrics.millis_since_quorum_ack.filter(|_| leads).map(Duration::from_millis)
     }
 

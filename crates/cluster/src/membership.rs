@@ -9,6 +9,7 @@ mod vote;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::NodeName;
@@ -124,7 +125,7 @@ impl Handle {
     /// # Errors
     /// See [`MembershipError`].
     pub async fn set_voters(&self, voters: BTreeSet<u64>) -> Result<(), MembershipError> {
-        Ok(self.0.reshape(ChangeMembers::ReplaceAllVoters(voters), true).await?)
+        Ok(self.0.reshape_now(ChangeMembers::ReplaceAllVoters(voters), true).await?)
     }
 }
 
@@ -163,14 +164,23 @@ impl Node {
     }
 
     async fn ask_members_once(self: &Arc<Self>, ask: &MembersAsk) -> MembersTold {
-        let leader = match self.lead.leader() {
+        let told = match self.lead.leader() {
             Leader::Me => return self.change_members_here(ask).await,
-            Leader::Peer(peer) => Some(peer),
-            // A member that nobody can call hears of no leader: it asks around.
-            Leader::Nobody => self.leader_by_hearsay().await,
+            Leader::Peer(peer) => self.ask_members_of(&peer, ask).await,
+            Leader::Nobody => MembersTold::NotHere,
         };
-        let Some(leader) = leader else { return MembersTold::NotHere };
-        match self.call(&leader, MessageKind::Members, ask, FORWARD_WAIT).await {
+        if !matches!(told, MembersTold::NotHere) {
+            return told;
+        }
+        // A member that nobody can call hears of no leader, or remembers one of long ago.
+        match self.leader_by_hearsay().await {
+            Some(leader) => self.ask_members_of(&leader, ask).await,
+            None => MembersTold::NotHere,
+        }
+    }
+
+    async fn ask_members_of(&self, leader: &Peer, ask: &MembersAsk) -> MembersTold {
+        match self.call(leader, MessageKind::Members, ask, FORWARD_WAIT).await {
             Ok(told) => told,
             Err(cause @ (TransportError::Late { .. } | TransportError::Broken { .. })) => {
                 MembersTold::Unsure { why: cause.to_string() }
@@ -240,7 +250,15 @@ impl Node {
         added.map_err(|_| late())?.map(drop).map_err(|cause| why(&cause))
     }
 
+    /// Makes one step of a change, if this node has led since the members were looked at.
     async fn reshape(&self, change: ChangeMembers, retain: bool) -> Result<(), No> {
+        if self.lead.term() != Some(self.members_term.load(Ordering::Relaxed)) {
+            return Err(No::NotHere);
+        }
+        self.reshape_now(change, retain).await
+    }
+
+    async fn reshape_now(&self, change: ChangeMembers, retain: bool) -> Result<(), No> {
         let changed = self.lead.raft.change_membership(change, retain);
         let changed = tokio::time::timeout(CHANGE_WAIT, changed).await;
         changed.map_err(|_| late())?.map(drop).map_err(|cause| why(&cause))
@@ -258,6 +276,8 @@ impl Node {
     /// middle is brought to its end first.
     async fn settled(&self) -> Result<Membership, No> {
         self.lead.confirm().await.map_err(|_| No::NotHere)?;
+        let term = self.lead.term().ok_or(No::NotHere)?;
+        self.members_term.store(term, Ordering::Relaxed);
         let until = Instant::now() + SETTLE_WAIT;
         loop {
             let (membership, is_agreed) = self.lead.members().await.map_err(|_| No::NotHere)?;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::ask::{Ask, Told};
 use crate::asking::CALL_WAIT;
-use crate::grpc::is_raft;
+use crate::grpc::is_for_all;
 use crate::handle::Node;
 use crate::lead::Leader;
 use crate::network::{MESSAGE_VERSION, json, unpack_chunk};
@@ -94,7 +94,7 @@ impl Node {
         let raft = &self.lead.raft;
         // Raft's own messages are taken from whoever has our certificate: a node that is behind
         // does not know yet who has become a member, and must not keep it from leading.
-        if !is_raft(kind) && !self.lead.has_member(from.as_str()) {
+        if !is_for_all(kind) && !self.lead.has_member(from.as_str()) {
             return Err(refused(format!("node {from} is not a member of this cluster")));
         }
         match kind {

@@ -1,5 +1,6 @@
 //! Starts a node: opens the store, takes up the log, compiles what it made.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -79,6 +80,7 @@ async fn run(
         secrets: Arc::clone(&secrets),
         dry_runs: Arc::new(Semaphore::new(DRY_RUNS_MAX)),
         members_turn: tokio::sync::Mutex::default(),
+        members_term: AtomicU64::default(),
         clock: Arc::clone(&options.clock),
         mint: OnceLock::new(),
         tasks: task.tracker.clone(),

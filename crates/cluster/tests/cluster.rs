@@ -272,7 +272,7 @@ async fn a_node_does_not_start_on_the_data_of_another_cluster() {
 #[tokio::test(start_paused = true)]
 async fn a_stranger_gets_nothing_judged_and_learns_nothing() {
     let fleet = Fleet::three(19).await;
-    for kind in [MessageKind::Propose, MessageKind::ReadIndex, MessageKind::Status] {
+    for kind in [MessageKind::Propose, MessageKind::ReadIndex, MessageKind::Members] {
         let message = Message { kind, version: 1, body: "null".into() };
         let from = NodeName::new("stranger");
         let refused = fleet.handle(1).answer(&from, message).await.unwrap_err();

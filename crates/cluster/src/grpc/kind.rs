@@ -33,8 +33,8 @@ pub(super) fn from_wire(kind: i32, version: u32, body: Bytes) -> Option<Message>
     Some(Message { kind, version, body })
 }
 
-/// Whether a node that is behind has to hear this even from a member that it does not know yet.
-pub(crate) const fn is_raft(kind: MessageKind) -> bool {
+/// Whether Raft says this.
+const fn is_raft(kind: MessageKind) -> bool {
     match kind {
         MessageKind::Append | MessageKind::Vote | MessageKind::Snapshot => true,
         MessageKind::Propose
@@ -42,6 +42,12 @@ pub(crate) const fn is_raft(kind: MessageKind) -> bool {
         | MessageKind::Status
         | MessageKind::Members => false,
     }
+}
+
+/// Whether a node answers this to one that it does not know yet: what Raft says, since a node that
+/// is behind does not know who has become a member; and how it is, since who leads must know that.
+pub(crate) const fn is_for_all(kind: MessageKind) -> bool {
+    is_raft(kind) || matches!(kind, MessageKind::Status)
 }
 
 pub(super) fn refusal(reason: Reason, why: impl Into<String>) -> Refusal {

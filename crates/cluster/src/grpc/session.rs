@@ -14,7 +14,7 @@ use wire::cluster::{
 };
 
 use super::hush::Hush;
-use super::kind::{from_wire, is_raft, refusal, to_wire};
+use super::kind::{from_wire, is_for_all, refusal, to_wire};
 use super::{Local, PROTOCOL, PROTOCOL_MIN, Roster, Standing};
 use crate::tls::names;
 use crate::{Message, MessageKind, PeerName, Service};
@@ -145,7 +145,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         match self.office.roster.standing(from, id) {
             Standing::Member => Ok(()),
-            Standing::Unknown if kind.is_none_or(is_raft) => Ok(()),
+            Standing::Unknown if kind.is_none_or(is_for_all) => Ok(()),
             Standing::Unknown => {
                 let why = format!("node {from} is not known to be a member");
                 Err(refusal(Reason::Unknown, why))

@@ -6,7 +6,9 @@ use model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{MembersAsk, MembershipError, No, check_address, ids, peers};
-use crate::fact::{Fact, FactChange, FactCommand, FactExpect, FactKind, JoinToken, micros};
+use crate::fact::{
+    Fact, FactChange, FactCommand, FactExpect, FactKind, FactRejected, JoinToken, micros,
+};
 use crate::grpc::{Admission, Admitted, Newcomer};
 use crate::handle::Node;
 use crate::token::TokenId;
@@ -117,6 +119,10 @@ impl Node {
         let change = crate::entry::Change::Facts(command);
         match self.ask(change).await.map_err(FactError::from) {
             Ok(_) => Ok(()),
+            // Another leader was faster; what it did is seen at the next look.
+            Err(FactError::Rejected(cause @ FactRejected::Stale { .. })) => {
+                Err(No::Unsure(cause.to_string()))
+            }
             Err(FactError::Rejected(cause)) => Err(No::Refused(cause.to_string())),
             Err(FactError::Unavailable { why, .. }) => Err(No::Unsure(why)),
         }

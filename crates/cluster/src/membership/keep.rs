@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::leave::Going;
 use super::{MembersAsk, No, check_address, ids, peers, voters};
 use crate::asking::CALL_WAIT;
-use crate::fact::{Fact, FactKind};
+use crate::fact::{Fact, FactKind, JoinToken};
 use crate::handle::Node;
 use crate::lead::Leader;
 use crate::transport::{MessageKind, Peer};
 use crate::types::ChangeMembers;
-use crate::{Home, MemberStatus, MembershipError};
+use crate::{Home, MemberStatus, MembershipError, Role};
 
 /// Looks after the members, and after this node's place among them, without end.
 pub(crate) async fn keep(node: Arc<Node>, home: Home, (dir, address): (PathBuf, String)) {
@@ -31,7 +31,7 @@ impl Node {
     async fn keep_address(self: &Arc<Self>, mut home: Home, (dir, address): (PathBuf, &str)) {
         let me = self.lead.me();
         let own = Peer { id: me, name: self.name.to_string(), address: address.to_owned() };
-        let mut said = None;
+        let (mut said, mut is_unkept) = (None, false);
         loop {
             let known = self.membership().get_node(&me).cloned();
             // A node that has just joined is told first that it has.
@@ -54,7 +54,9 @@ impl Node {
             if is_taken && home.address != address {
                 match home.moved(&dir, address) {
                     Ok(()) => address.clone_into(&mut home.address),
+                    Err(_) if is_unkept => {}
                     Err(cause) => {
+                        is_unkept = true;
                         let cause = &cause as &dyn std::error::Error;
                         tracing::warn!(cause, "the new address is not kept in the data directory");
                     }
@@ -96,13 +98,16 @@ impl Node {
     }
 
     /// The nodes that were let in to take the places of others that are still members.
-    fn replacements(&self) -> Vec<(u64, String, BTreeSet<u64>)> {
+    pub(super) fn replacements(&self) -> Vec<(u64, String, BTreeSet<u64>)> {
         let (facts, membership) = (self.board.view().facts, self.membership());
         let tokens = facts.list(FactKind::JoinToken).filter_map(|(_, fact)| match fact {
-            Fact::JoinToken(token) if membership.get_node(&token.id).is_some() => Some(token),
+            Fact::JoinToken(token) => Some(token),
             _ => None,
         });
-        let placed = tokens.map(|token| {
+        let is_there = |token: &&JoinToken| {
+            membership.get_node(&token.id).is_some() && !self.has_departed(&token.node, token.id)
+        };
+        let placed = tokens.filter(is_there).map(|token| {
             let named = ids(&membership, &token.node);
             let others = named.into_iter().filter(|id| token.replaces.contains(id)).collect();
             (token.id, token.node.clone(), others)
@@ -153,29 +158,28 @@ impl Node {
             return Err(No::Refused(format!("node {} is called {}", peer.id, known.name)));
         }
         check_address(&membership, peer)?;
-        self.check_presence(peer).await?;
+        self.check_reached(peer).await?;
         self.reshape(ChangeMembers::SetNodes(peers(peer.clone())), true).await
     }
 
-    /// Whom the other members believe to lead.
+    /// A member that says of itself that it leads.
     pub(super) async fn leader_by_hearsay(&self) -> Option<Peer> {
-        let me = self.lead.me();
-        self.hear(|said| said.leader.filter(|leader| leader.id != me)).await
+        self.hear(|peer, said| (said.role == Role::Leader).then(|| peer.clone())).await
     }
 
     /// As whom another member knows this node.
     async fn as_others_know_me(&self) -> Option<Peer> {
         let me = self.lead.me();
-        self.hear(|said| said.you.filter(|you| you.id == me)).await
+        self.hear(|_, said| said.you.filter(|you| you.id == me)).await
     }
 
     /// Asks the other members in turn until one has something to say.
-    async fn hear<T>(&self, what: impl Fn(MemberStatus) -> Option<T>) -> Option<T> {
+    async fn hear<T>(&self, what: impl Fn(&Peer, MemberStatus) -> Option<T>) -> Option<T> {
         let me = self.lead.me();
         let membership = self.membership();
         for (_, peer) in membership.nodes().filter(|(id, _)| **id != me) {
             let asked = self.call(peer, MessageKind::Status, &(), CALL_WAIT).await;
-            if let Some(heard) = asked.ok().and_then(&what) {
+            if let Some(heard) = asked.ok().and_then(|said| what(peer, said)) {
                 return Some(heard);
             }
         }
@@ -206,11 +210,18 @@ impl Node {
                 Leader::Me => None,
                 Leader::Peer(peer) => {
                     let asked = self.call(&peer, MessageKind::Status, &(), CALL_WAIT).await;
-                    let heard = asked.map(|_: MemberStatus| ());
-                    if heard.is_ok() {
+                    let leads = |said: &MemberStatus| said.role == Role::Leader;
+                    if asked.as_ref().is_ok_and(leads) {
                         self.board.show_banished(None);
+                    } else {
+                        // It may be the leader of long ago: the others know whether we belong.
+                        self.as_others_know_me().await;
                     }
-                    heard.err().map(|cause| format!("who leads cannot be reached: {cause}"))
+                    match asked {
+                        Ok(said) if leads(&said) => None,
+                        Ok(_) => Some(format!("{} leads no more", peer.name)),
+                        Err(cause) => Some(format!("who leads cannot be reached: {cause}")),
+                    }
                 }
                 Leader::Nobody => None,
             };

@@ -76,14 +76,16 @@ impl Node {
         let now = self.clock.now();
         let mut changes = Vec::new();
         for (name, ids) in going {
-            let mut all = match self.board.fact(FactKind::Departure, name) {
-                Some(Fact::Departure(before)) => before.ids,
+            let before = self.board.fact(FactKind::Departure, name);
+            let mut all = match &before {
+                Some(Fact::Departure(before)) => before.ids.clone(),
                 Some(_) | None => Vec::new(),
             };
+            let expect = before.map_or(FactExpect::Absent, |fact| FactExpect::Is(Box::new(fact)));
             all.extend(ids.iter().filter(|id| !all.contains(id)).copied().collect::<Vec<_>>());
             let kept = all.len().saturating_sub(IDS_MAX);
             let fact = Departure { ids: all.split_off(kept), forget: now.plus(NODE_LIFE) };
-            let (fact, expect) = (Fact::Departure(fact), FactExpect::Any);
+            let fact = Fact::Departure(fact);
             changes.push(FactChange::Set { id: name.clone(), fact, expect });
         }
         let gone = numbers(going);
@@ -92,7 +94,8 @@ impl Node {
                 && gone.contains(&token.id)
             {
                 let spent = crate::fact::JoinToken { key: String::new(), ..token.clone() };
-                let (fact, expect) = (Fact::JoinToken(spent), FactExpect::Any);
+                let expect = FactExpect::Is(Box::new(fact.clone()));
+                let fact = Fact::JoinToken(spent);
                 changes.push(FactChange::Set { id: id.to_owned(), fact, expect });
             }
         }
@@ -118,7 +121,10 @@ impl Node {
             let membership = node.membership();
             let members = membership.nodes();
             let gone = members.filter(|(id, peer)| node.has_departed(&peer.name, **id));
-            gone.map(|(id, _)| *id).collect()
+            // Whoever takes the place of another gets its vote in the same step.
+            let replaced: BTreeSet<u64> =
+                node.replacements().into_iter().flat_map(|(_, _, others)| others).collect();
+            gone.map(|(id, _)| *id).filter(|id| !replaced.contains(id)).collect()
         };
         if left(self).is_empty() {
             return Ok(());

@@ -12,6 +12,7 @@ use crate::asking::CALL_WAIT;
 use crate::handle::Node;
 use crate::transport::{MessageKind, Peer};
 use crate::types::ChangeMembers;
+use crate::{MemberStatus, Role};
 
 impl Node {
     pub(super) async fn vote_here(
@@ -62,13 +63,26 @@ impl Node {
         }
     }
 
-    /// Whether a member answers at its address.
+    /// Whether a member is there, and takes part.
     pub(super) async fn check_presence(&self, peer: &Peer) -> Result<(), No> {
+        match self.check_reached(peer).await? {
+            Role::Stopped => Err(No::Refused(format!(
+                "{} takes part no more: its disk has failed, or it is stopping",
+                peer.name
+            ))),
+            Role::Single | Role::Leader | Role::Follower | Role::Candidate | Role::Learner => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a member answers at this address, and what part it plays.
+    pub(super) async fn check_reached(&self, peer: &Peer) -> Result<Role, No> {
         if peer.id == self.lead.me() {
-            return Ok(());
+            return Ok(self.role());
         }
         let asked = self.call(peer, MessageKind::Status, &(), CALL_WAIT).await;
-        asked.map(|_: crate::MemberStatus| ()).map_err(|cause| {
+        asked.map(|said: MemberStatus| said.role).map_err(|cause| {
             No::Refused(format!("{} does not answer at {}: {cause}", peer.name, peer.address))
         })
     }

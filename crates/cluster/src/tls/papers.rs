@@ -108,6 +108,9 @@ impl Papers {
             return Err(PapersError::Malformed { path: self.path(NODE_KEY), what: PKCS8 });
         };
         let key = Secret::new(key.secret_pkcs8_der().to_vec());
+        // Of an attempt without a certificate; it certifies nothing here.
+        let path = self.path(AUTHORITY_KEY);
+        remove_if_there(&path).map_err(io("remove", &path))?;
         self.write(NODE_KEY, &pem(PRIVATE_KEY, key.expose()))?;
         self.keep(passport)
     }

@@ -158,9 +158,7 @@ async fn an_unknown_peer_may_say_what_raft_says_and_nothing_else() {
     }
     b.echo.heard.lock().clear();
     let words = "node a is not known to be a member";
-    for kind in
-        [MessageKind::Propose, MessageKind::ReadIndex, MessageKind::Status, MessageKind::Members]
-    {
+    for kind in [MessageKind::Propose, MessageKind::ReadIndex, MessageKind::Members] {
         let answer = a.call(&b.peer, message(kind, "text"), SOON).await;
         assert_eq!(answer, Err(TransportError::Refused { peer: 2, why: words.to_owned() }));
     }

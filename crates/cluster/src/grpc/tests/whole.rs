@@ -18,7 +18,8 @@ use crate::ca::{Authority, NodeKey};
 use crate::tls::Passport;
 use crate::token::JoinToken;
 use crate::{
-    Error, FactKind, Handle, Home, HomeError, Member, MembershipError, Options, Place, Role, Sign,
+    Error, Fact, FactChange, FactCommand, FactExpect, FactKind, Handle, Home, HomeError, Member,
+    MembershipError, Options, Place, Role, Sign,
 };
 
 /// A node with its listener; all of it ends when this is dropped.
@@ -378,6 +379,52 @@ async fn a_replacement_can_be_replaced_before_and_after_it_has_its_place() {
     let gone = || second.handle.status().why_not_ready.iter().any(|why| why.contains("has left"));
     wait_for(gone, || format!("{:?}", second.handle.status())).await;
     third.handle.propose(put("third")).await.expect("made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_that_was_broken_off_after_the_goodbye_keeps_the_vote() {
+    let [a, b, c] = three().await;
+    let lost = c.handle.0.lead.me();
+    drop(stop(c).await);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (listening, address) = socket().await;
+    let of_c = token(&a, Place::Of(NodeName::new("c")));
+    Home::join(dir.path(), &sign("c", &address), &a.address, &of_c).await.expect("let in");
+    // As a leader leaves it that stops in the middle.
+    let forget = SystemClock::start().now().plus(Duration::from_secs(3_600));
+    let fact = Fact::Departure(crate::Departure { ids: vec![lost], forget });
+    let (id, expect) = ("c".to_owned(), FactExpect::Any);
+    let changes = vec![FactChange::Set { id, fact, expect }];
+    let command = FactCommand { at: SystemClock::start().now(), changes };
+    a.handle.propose_facts(command).await.expect("made");
+    let c = start(dir, (listening, address)).await;
+    let has_vote = |all: &[Member]| {
+        all.len() == 3 && all.iter().all(|one| one.votes && one.said.is_ok() && one.peer.id != lost)
+    };
+    members(&b, has_vote).await;
+    c.handle.propose(put("by-c")).await.expect("made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_that_moved_finds_a_leader_it_has_never_heard_of() {
+    let [a, b, c] = three().await;
+    let d = joiner("d", &a).await;
+    wait_for(|| d.handle.status().ready(), || format!("{:?}", d.handle.status())).await;
+    let dir = stop(d).await;
+    // Whoever led when it stopped leads no more when it comes back.
+    let leader = members(&a, |all| all.iter().any(leads)).await;
+    let leader = leader.iter().find(|one| leads(one)).expect("a leader").peer.name.clone();
+    let mut rest = Vec::new();
+    for node in [a, b, c] {
+        if name(&node) == leader { drop(stop(node).await) } else { rest.push(node) }
+    }
+    members(&rest[0], |all| all.iter().any(leads)).await;
+    let d = start(dir, socket().await).await;
+    let there = |all: &[Member]| {
+        let found = all.iter().find(|one| one.peer.name == "d").expect("a member");
+        found.peer.address == d.address && found.said.is_ok()
+    };
+    members(&rest[1], there).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
