@@ -73,6 +73,12 @@ impl Store {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status();
         assert!(sent.unwrap().success());
+        if name == "STOP" {
+            wait_for("the process to stop", || {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+                stat.contains(") T ").then_some(())
+            });
+        }
     }
 
     pub(crate) fn kill(&mut self) {
