@@ -15,21 +15,22 @@ local LONGEST_STEP_BACK = 10000000 -- µs
 local SLACK = 1000 -- ms
 local LARGEST = 4503599627370496 -- 2^52
 
+local read, write = struct.unpack, struct.pack
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local stored = redis.call('GET', KEYS[1])
 if not stored then return '' end
-local began, since, last = struct.unpack('<I8I8I8', stored)
+local began, since, last = read('<I8I8I8', stored)
 if began ~= tonumber(ARGV[1]) or last - now > LONGEST_STEP_BACK then return '' end
 if now < last then
   now = last
 elseif now > last then
-  redis.call('SETRANGE', KEYS[1], 16, struct.pack('<I8', now))
+  redis.call('SETRANGE', KEYS[1], 16, write('<I8', now))
 end
 
 local refill, unit, capacity, tick = {}, {}, {}, {}
 for r = 1, #ARGV[2] / 32 do
-  refill[r], unit[r], capacity[r], tick[r] = struct.unpack('<I8I8I8I8', ARGV[2], r * 32 - 31)
+  refill[r], unit[r], capacity[r], tick[r] = read('<I8I8I8I8', ARGV[2], r * 32 - 31)
 end
 
 -- What a bucket used, in units of which token, when. Nothing of one that was not seen in this
@@ -38,7 +39,7 @@ local used, unit_of, at = {}, {}, {}
 local found = redis.call('MGET', unpack(KEYS, 2))
 for b = 1, #KEYS - 1 do
   if found[b] then
-    local u, n, a = struct.unpack('<I8I8I8', found[b])
+    local u, n, a = read('<I8I8I8', found[b])
     if a >= began and a - now <= LONGEST_STEP_BACK then
       used[b], unit_of[b], at[b] = u, n, a
     end
@@ -84,15 +85,15 @@ local function level(b, r)
   return math.max(u - refill[r] * elapsed, 0)
 end
 
-local plans, from, answer, rule_of = ARGV[3], 1, { struct.pack('<I8', now) }, {}
+local plans, from, answer, rule_of = ARGV[3], 1, { write('<I8', now) }, {}
 while from <= #plans do
   local count, granted, before, undo = 0, true, {}, {}
-  count, from = struct.unpack('<I2', plans, from)
+  count, from = read('<I2', plans, from)
   for d = 1, count do
     local b, r, price, shadow
-    b, r, price, shadow, from = struct.unpack('<I2I2I8B', plans, from)
+    b, r, price, shadow, from = read('<I2I2I8B', plans, from)
     local u = level(b, r)
-    before[d] = struct.pack('<I8', u)
+    before[d] = write('<I8', u)
     if u + price <= capacity[r] then
       undo[#undo + 1] = { b, used[b], unit_of[b], at[b], rule_of[b] }
       used[b], unit_of[b], at[b] = u + price, unit[r], math.max(now - now % tick[r], began)
@@ -113,7 +114,7 @@ end
 
 -- A bucket that would be full again may be forgotten.
 for b, r in pairs(rule_of) do
-  local value = struct.pack('<I8I8I8', used[b], unit_of[b], at[b])
+  local value = write('<I8I8I8', used[b], unit_of[b], at[b])
   if refill[r] == 0 then
     redis.call('SET', KEYS[b + 1], value)
   else
