@@ -291,6 +291,8 @@ fn member(
         bail!("the setting `cluster_address` is `{address}`, which is not HOST:PORT");
     };
     let everywhere: IpAddr = match address.parse() {
+        // Nobody else could come in there anyway.
+        Ok(own) if SocketAddr::ip(&own).is_loopback() => own.ip(),
         Ok(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
         _ => Ipv4Addr::UNSPECIFIED.into(),
     };

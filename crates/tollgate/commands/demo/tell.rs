@@ -55,6 +55,8 @@ fn several(nodes: &[Node], second: &Node, (admin_key, admin): (&str, &str)) -> S
         .map(|node| format!("{} is process {}", node.text("name"), pid(node)))
         .collect();
     let admin_2 = second.text("admin");
+    let program = std::env::current_exe().map(|path| path.display().to_string());
+    let program = program.unwrap_or_else(|_| "tollgate".to_owned());
     let key = format!("curl -H \"X-API-KEY: {admin_key}\"");
     format!(
         "# The nodes hold one document: written at the second, read at the first.\n\
@@ -62,7 +64,7 @@ fn several(nodes: &[Node], second: &Node, (admin_key, admin): (&str, &str)) -> S
          'http://{admin_2}/admin/limits/mine?wait=all' -i\n\
          {key} http://{admin}/admin/limits/mine\n\n\
          # Who leads, and who is behind. Kill whom you like: {}.\n\
-         TOLLGATE_ADMIN_KEY={admin_key} tollgate cluster status --server http://{admin_2}\n\n",
+         TOLLGATE_ADMIN_KEY={admin_key} {program} cluster status --server http://{admin_2}\n\n",
         processes.join(", ")
     )
 }
