@@ -20,8 +20,8 @@ pub(crate) struct Board {
     broken: ArcSwapOption<String>,
     /// Who says that this node is no member any more, while nobody leads it.
     banished: ArcSwapOption<String>,
-    /// Why who leads is not heard.
-    unheard: ArcSwapOption<String>,
+    /// Which leader is not heard, by its number, and why.
+    unheard: ArcSwapOption<(u64, String)>,
     /// Whether the log has told once that this node is a member.
     is_told: AtomicBool,
 }
@@ -108,12 +108,14 @@ impl Board {
         self.banished.store(why.map(Arc::new));
     }
 
-    pub(crate) fn unheard(&self) -> Option<String> {
-        self.unheard.load().as_ref().map(|why| String::clone(why))
+    /// Why this leader is not heard, if it is not.
+    pub(crate) fn unheard(&self, leader: u64) -> Option<String> {
+        let unheard = self.unheard.load();
+        unheard.as_deref().filter(|(id, _)| *id == leader).map(|(_, why)| why.clone())
     }
 
-    pub(crate) fn show_unheard(&self, why: Option<String>) {
-        self.unheard.store(why.map(Arc::new));
+    pub(crate) fn show_unheard(&self, unheard: Option<(u64, String)>) {
+        self.unheard.store(unheard.map(Arc::new));
     }
 
     pub(crate) fn is_told(&self) -> bool {

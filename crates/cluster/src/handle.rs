@@ -180,13 +180,16 @@ impl Node {
     /// Why no change can be made.
     pub(crate) fn why_not_writable(&self) -> Option<String> {
         let ended = self.jobs.is_closed().then(|| STOPPED.to_owned());
-        let leaderless = (self.lead.leader() == Leader::Nobody).then(|| NO_LEADER.to_owned());
+        let leader = match self.lead.leader() {
+            Leader::Nobody => Some(NO_LEADER.to_owned()),
+            Leader::Peer(peer) => self.board.unheard(peer.id),
+            Leader::Me => None,
+        };
         let silence = self.lead.silence().filter(|silence| *silence > SILENCE_MAX);
         let silence = silence.map(|silence| {
             format!("no majority of the nodes has answered for {} s", silence.as_secs())
         });
-        let board = &self.board;
-        board.why_not_writable().or(ended).or(leaderless).or(silence).or_else(|| board.unheard())
+        self.board.why_not_writable().or(ended).or(leader).or(silence)
     }
 
     fn judge_only(&self, command: &Command) -> Result<Applied, ProposeError> {

@@ -217,11 +217,12 @@ impl Node {
                         // It may be the leader of long ago: the others know whether we belong.
                         self.as_others_know_me().await;
                     }
-                    match asked {
+                    let why = match asked {
                         Ok(said) if leads(&said) => None,
                         Ok(_) => Some(format!("{} leads no more", peer.name)),
                         Err(cause) => Some(format!("who leads cannot be reached: {cause}")),
-                    }
+                    };
+                    why.map(|why| (peer.id, why))
                 }
                 Leader::Nobody => None,
             };
