@@ -201,9 +201,12 @@ pub(crate) fn revised(call: &Call, applied: &Applied, mut response: Response) ->
     response
 }
 
-/// `{key,value}` of a write; secrets masked.
-pub(crate) fn written(key: &Key, stored: &Stored) -> Value {
-    json!({"key": key.path(), "value": config::mask(key.kind, &stored.value)})
+/// `{key,value}` of a write; secrets masked. Without a value when nobody knows it any more.
+pub(crate) fn written(key: &Key, stored: Option<&Stored>) -> Value {
+    match stored {
+        Some(stored) => json!({"key": key.path(), "value": config::mask(key.kind, &stored.value)}),
+        None => json!({"key": key.path()}),
+    }
 }
 
 /// `{key,value,createdIndex,modifiedIndex}` of a read; secrets masked.

@@ -7,6 +7,7 @@ use config::{
     Applied, Change, Command, Effect, EffectKind, Expect, Key, Kind, Rejected, Stamp, Stored,
 };
 use http::{Method, StatusCode};
+use model::Revision;
 use serde_json::{Value, json};
 
 use crate::body;
@@ -114,14 +115,14 @@ impl Desk {
             return Err(Failure::bad("a resource that is yet to be named has no entity tag"));
         }
         let applied = self.make(call, self.command(call, Change::Create { kind, value })).await?;
-        written_answer(call, &applied, StatusCode::CREATED)
+        Ok(written_answer(call, &applied, StatusCode::CREATED))
     }
 
     async fn put(&self, call: &Call, key: Key, value: Value) -> Result<Response, Failure> {
         let expect = self.expect(call, &key).await?;
         let put = Change::Put { key, value, expect, stamp: Stamp::Now };
         let applied = self.make(call, self.command(call, put)).await?;
-        written_answer(call, &applied, StatusCode::OK)
+        Ok(written_answer(call, &applied, StatusCode::OK))
     }
 
     async fn delete(&self, call: &Call, key: Key) -> Result<Response, Failure> {
@@ -155,7 +156,7 @@ impl Desk {
             let put = Change::Put { key: key.clone(), value, expect, stamp: Stamp::Given };
             match self.try_make(call, self.command(call, put)).await {
                 Err(ProposeError::Rejected(Rejected::Stale { .. })) if asked == Expect::Any => {}
-                made => return written_answer(call, &made?, StatusCode::OK),
+                made => return Ok(written_answer(call, &made?, StatusCode::OK)),
             }
         }
         Err(Failure::Unavailable("value changed before overwritten".to_owned()))
@@ -195,17 +196,24 @@ fn patched(stored: &Stored, key: &Key, path: &[String], given: Value) -> Result<
     Ok(value)
 }
 
-/// The answer to a write: what is there now, with its tag.
-fn written_answer(call: &Call, applied: &Applied, usual: StatusCode) -> Result<Response, Failure> {
-    let effect = applied.effects.first();
-    let Some(Effect { key, kind, stored: Some(stored) }) = effect else {
-        return Err(Failure::Unavailable("the change left nothing behind".to_owned()));
-    };
-    let made = *kind == EffectKind::Created && call.method == Method::PUT;
-    let status = if made { StatusCode::CREATED } else { usual };
-    let answer = answer(status, &written(key, stored));
+/// The answer to a write of one resource, with its tag.
+fn written_answer(call: &Call, applied: &Applied, usual: StatusCode) -> Response {
+    let (status, body, modified) = outcome(&call.method, applied, usual);
+    let answer = answer(status, &body);
     // The tag of a state that never was must not be sent back.
-    Ok(if call.dry_run { answer } else { revised(call, applied, tag(answer, stored.modified)) })
+    if call.dry_run { answer } else { revised(call, applied, tag(answer, modified)) }
+}
+
+/// What a write left behind. Where another was there before this could be said, that is left out:
+/// the other's state must not be taken for this one's.
+fn outcome(method: &Method, applied: &Applied, usual: StatusCode) -> (StatusCode, Value, Revision) {
+    let Some(Effect { key, kind, stored }) = applied.effects.first() else {
+        return (usual, json!({}), applied.revision);
+    };
+    let made = *kind == EffectKind::Created && method == Method::PUT;
+    let status = if made { StatusCode::CREATED } else { usual };
+    let modified = stored.as_ref().map_or(applied.revision, |stored| stored.modified);
+    (status, written(key, stored.as_ref()), modified)
 }
 
 /// The id that a body holds; numbers are read as text, as in APISIX.
@@ -259,3 +267,39 @@ fn not_needed(kind: Kind) -> Failure {
 
 /// How often a PATCH without conditions is tried against faster writers, before it is 503.
 const PATCH_TRIES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use config::{Applied, Effect, EffectKind, Key, Kind, Stored};
+    use http::{Method, StatusCode};
+    use model::Revision;
+    use serde_json::json;
+
+    use super::outcome;
+
+    #[test]
+    fn a_write_is_told_with_what_it_left_and_without_what_another_made_of_it() {
+        let (put, post) = (Method::PUT, Method::POST);
+        let (created, ok) = (StatusCode::CREATED, StatusCode::OK);
+        let at = Revision::new;
+        let value = Arc::new(json!({"id": "a"}));
+        let left = Stored { value, created: at(3), modified: at(5) };
+        for (method, usual, kind, stored, status, modified) in [
+            (&put, ok, EffectKind::Created, Some(left.clone()), created, 5),
+            (&put, ok, EffectKind::Unchanged, Some(left.clone()), ok, 5),
+            (&put, ok, EffectKind::Created, None, created, 7),
+            (&put, ok, EffectKind::Updated, None, ok, 7),
+            (&post, created, EffectKind::Created, None, created, 7),
+        ] {
+            let effect = Effect { key: Key::new(Kind::Upstream, "a"), kind, stored };
+            let is_known = effect.stored.is_some();
+            let applied = Applied { revision: at(7), effects: vec![effect] };
+            let (told, body, tag) = outcome(method, &applied, usual);
+            assert_eq!((told, tag), (status, at(modified)), "{method} {kind:?} {is_known}");
+            assert_eq!(body["key"], "/apisix/upstreams/a");
+            assert_eq!(body.get("value").is_some(), is_known);
+        }
+    }
+}

@@ -150,17 +150,15 @@ fn changes_something(applied: &Applied) -> bool {
     applied.effects.iter().any(|effect| effect.kind != EffectKind::Unchanged)
 }
 
-/// What a change that was made before is answered. A resource that was changed again since is
-/// shown as it is now.
+/// What a change that was made before is answered. A resource that was changed again since is not
+/// shown: whoever took it for the outcome of this change would overwrite the other unseen.
 fn applied(state: &State, done: &Done) -> Applied {
+    let revision = Revision::new(done.revision);
     let effects = done.effects.iter().map(|(key, kind)| {
-        let stored = match kind {
-            EffectKind::Deleted => None,
-            EffectKind::Created | EffectKind::Updated | EffectKind::Unchanged => state.get(key),
-        };
+        let stored = state.get(key).filter(|stored| stored.modified <= revision);
         Effect { key: key.clone(), kind: *kind, stored: stored.cloned() }
     });
-    Applied { revision: Revision::new(done.revision), effects: effects.collect() }
+    Applied { revision, effects: effects.collect() }
 }
 
 /// A command as people wrote it, with its secrets sealed.

@@ -170,7 +170,8 @@ impl Lead {
     /// Returns when a majority has said that this node leads, and it has applied what was agreed
     /// on before.
     pub(crate) async fn confirm(&self) -> Result<u64, NotConfirmed> {
-        match tokio::time::timeout(CONFIRM_WAIT, self.raft.ensure_linearizable()).await {
+        let confirmed = news::in_turn(self.raft.ensure_linearizable());
+        match tokio::time::timeout(CONFIRM_WAIT, confirmed).await {
             Ok(Ok(read)) => Ok(read.map_or(0, |at| at.index)),
             Ok(Err(_)) | Err(_) => Err(NotConfirmed),
         }

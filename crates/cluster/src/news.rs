@@ -16,15 +16,16 @@ pub(crate) async fn change<T>(news: &mut watch::Receiver<T>) -> Result<(), RecvE
     in_turn(news.changed()).await
 }
 
+/// Waits for something that others are told at the same moment.
 #[cfg(not(test))]
-async fn in_turn<T>(waiting: impl Future<Output = T>) -> T {
+pub(crate) async fn in_turn<T>(waiting: impl Future<Output = T>) -> T {
     waiting.await
 }
 
 /// Those that wait for the same news are woken in an order of tokio's own chance; in a simulation
 /// that order follows from the seed, too.
 #[cfg(test)]
-async fn in_turn<T>(waiting: impl Future<Output = T>) -> T {
+pub(crate) async fn in_turn<T>(waiting: impl Future<Output = T>) -> T {
     let ticket = crate::sim::is_running().then(crate::sim::turn::Ticket::draw);
     let told = waiting.await;
     if let Some(ticket) = ticket {

@@ -193,6 +193,27 @@ async fn a_proposal_whose_answers_are_lost_has_its_effect_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_another_overtook_before_its_answer_arrived_is_told_as_made_and_not_as_the_other()
+ {
+    let fleet = Fleet::three(12).await;
+    let leader = fleet.leader().await;
+    let follower = (1..=3_u64).find(|id| *id != leader).unwrap();
+    for overtaking in [fleet::delete("a"), put("a", upstream(2))] {
+        fleet.net.lose_answers(100);
+        let slow = fleet.handle(follower).clone();
+        let before = fleet.handle(leader).read().await.unwrap().revision();
+        let slow = tokio::spawn(async move { slow.propose(put("a", upstream(1))).await });
+        fleet.all_reach(before.next()).await;
+        let overtaken = fleet.handle(leader).propose(overtaking).await.unwrap();
+        fleet.net.lose_answers(0);
+        let made = slow.await.unwrap().unwrap();
+        assert_eq!((before.next(), made.revision.next()), (made.revision, overtaken.revision));
+        assert_eq!(made.effects[0].stored, None);
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_anywhere_sees_every_change_that_was_answered() {
     for seed in 9..=11 {
         let fleet = Fleet::three(seed).await;

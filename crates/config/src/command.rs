@@ -77,7 +77,8 @@ pub struct Applied {
 pub struct Effect {
     pub key: Key,
     pub kind: EffectKind,
-    /// As it is stored now; `None` once deleted.
+    /// As the command left it; `None` once deleted, or when another command has changed it before
+    /// this one could be answered.
     pub stored: Option<Stored>,
 }
 

@@ -122,7 +122,13 @@ impl Client {
                 self.net.check.fail(|| format!("{deed:?} was answered {other}"));
                 Answer::Failed
             }
-            Some(Ok(Applied { revision, .. })) => {
+            Some(Ok(Applied { revision, effects })) => {
+                let shown = effects.first().and_then(|effect| effect.stored.as_ref());
+                if let Some(shown) = shown.map(described)
+                    && shown != new
+                {
+                    self.net.check.fail(|| format!("{deed:?} was answered with {shown}"));
+                }
                 if deed == Deed::Delete {
                     self.known.remove(name);
                 } else {
