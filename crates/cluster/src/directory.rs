@@ -90,26 +90,33 @@ impl Directory {
         Ok(Secret::new(key))
     }
 
-    /// Writes the key under another name first, so that a crash leaves a whole key or none.
     fn write_key(&self, path: &Path, key: &[u8; KEY_BYTES]) -> Result<(), Error> {
-        let draft = self.path.join("cluster.key.new");
-        let write = || -> io::Result<()> {
-            remove_if_there(&draft)?;
-            let mut file =
-                OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
-            let text = Secret::new(hex::encode(key) + "\n");
-            file.write_all(text.expose().as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&draft, path)?;
-            sync_directory(&self.path)
-        };
+        let text = Secret::new(hex::encode(key) + "\n");
         let path = path.to_path_buf();
-        write().map_err(|cause| Error::Io { verb: "write key", path, cause })
+        write_whole(&path, text.expose().as_bytes()).map_err(|cause| Error::Io {
+            verb: "write key",
+            path,
+            cause,
+        })
     }
 }
 
 /// The key that what is stored of secrets is sealed with.
 pub(crate) type ClusterKey = Secret<[u8; KEY_BYTES]>;
+
+/// Writes a file that only its owner may read, under another name first, so that a crash leaves the
+/// old one, the new one or none, and never a part.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
+    remove_if_there(&draft)?;
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
 
 /// Makes renames and new names in a directory survive a loss of power.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {

@@ -9,9 +9,7 @@
 //! `place.json` is written last: without it the directory is no member's, and the same deed may
 //! be done again.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use crate::ca::{Authority, CertificateError, Fingerprint, NodeKey, node_name};
-use crate::directory::{Directory, remove_if_there, sync_directory};
+use crate::directory::{Directory, write_whole};
 use crate::grpc::{Application, JoinError, join};
 use crate::record::{self, Unreadable};
 use crate::tls::{NodeTls, Papers, PapersError, Passport, TlsError, names};
@@ -230,17 +228,11 @@ impl Home {
             .map(|joined| PlaceJoined { cluster: joined.cluster.to_string(), node: joined.node });
         let written = Place { name: self.name.to_string(), address: self.address.clone(), joined };
         let path = place(dir);
-        let draft = path.with_extension("json.new");
-        let write = || -> io::Result<()> {
-            remove_if_there(&draft)?;
-            let mut options = OpenOptions::new();
-            let mut file = options.create_new(true).write(true).mode(0o600).open(&draft)?;
-            file.write_all(&record::pack(&written))?;
-            file.sync_all()?;
-            std::fs::rename(&draft, &path)?;
-            sync_directory(&dir.join(PAPERS))
-        };
-        write().map_err(|cause| HomeError::Io { verb: "write", path: path.clone(), cause })
+        write_whole(&path, &record::pack(&written)).map_err(|cause| HomeError::Io {
+            verb: "write",
+            path,
+            cause,
+        })
     }
 }
 

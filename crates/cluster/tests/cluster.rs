@@ -202,11 +202,12 @@ async fn a_change_that_another_overtook_before_its_answer_arrived_is_told_as_mad
         fleet.net.lose_answers(100);
         let slow = fleet.handle(follower).clone();
         let before = fleet.handle(leader).read().await.unwrap().revision();
-        let slow = tokio::spawn(async move { slow.propose(put("a", upstream(1))).await });
+        let mut slowly = JoinSet::new();
+        slowly.spawn(async move { slow.propose(put("a", upstream(1))).await });
         fleet.all_reach(before.next()).await;
         let overtaken = fleet.handle(leader).propose(overtaking).await.unwrap();
         fleet.net.lose_answers(0);
-        let made = slow.await.unwrap().unwrap();
+        let made = slowly.join_next().await.unwrap().unwrap().unwrap();
         assert_eq!((before.next(), made.revision.next()), (made.revision, overtaken.revision));
         assert_eq!(made.effects[0].stored, None);
     }

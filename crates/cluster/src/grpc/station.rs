@@ -1,10 +1,9 @@
 //! A node among others, put together: its data opened, its listener up, its certificate kept fresh.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Clock, NodeName, Secret, Timestamp};
+use model::{Clock, NodeName, Timestamp};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -78,10 +77,14 @@ pub async fn open_member(
     let local = handle.local(name);
     transport.introduce(local.clone());
     let fingerprint = fingerprint(&passport);
-    let mint = Mint::new(local.cluster, fingerprint, &kept_key(&dir)?);
+    let cluster_key = kept_key(&dir)?;
+    let mint = || Mint::new(local.cluster, fingerprint, &cluster_key);
     // Set once: a handle is opened once.
-    let _first = handle.0.mint.set(Mint::new(local.cluster, fingerprint, &kept_key(&dir)?));
-    let door = door(&handle, mint, certifier, (&dir, Arc::clone(&clock)))?;
+    let _first = handle.0.mint.set(mint());
+    let mint = mint();
+    let (admission, clock_of_door) = (Arc::new(handle.clone()), Arc::clone(&clock));
+    let door = Door { mint, certifier, cluster_key, admission, clock: clock_of_door };
+    let door = Arc::new(door);
     let (service, roster) = (Arc::new(handle.clone()), Arc::new(handle.clone()));
     let listener = Listener::new(local, Arc::clone(&tls), service, roster).with_door(door);
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -98,17 +101,6 @@ pub async fn open_member(
         handle,
         Station { task, transport, tls, papers: papers.clone(), name: name.clone(), tasks, stop },
     ))
-}
-
-fn door(
-    handle: &Handle,
-    mint: Mint,
-    certifier: Certifier,
-    (dir, clock): (&Path, Arc<dyn Clock>),
-) -> Result<Arc<Door>, Error> {
-    let cluster_key: Secret<[u8; 32]> = kept_key(dir)?;
-    let admission = Arc::new(handle.clone());
-    Ok(Arc::new(Door { mint, certifier, cluster_key, admission, clock }))
 }
 
 /// Peers would refuse a node that shows another name.

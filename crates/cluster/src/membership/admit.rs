@@ -1,7 +1,5 @@
 //! A new node is taken in.
 
-use std::collections::BTreeSet;
-
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -137,11 +135,6 @@ pub(crate) fn number(token: TokenId) -> u64 {
     let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 11;
     // Small numbers are those of founders.
     number.max(FOUNDERS_MAX)
-}
-
-/// The members besides one, as numbers.
-pub(super) fn without(all: &BTreeSet<u64>, gone: &BTreeSet<u64>) -> BTreeSet<u64> {
-    all.difference(gone).copied().collect()
 }
 
 /// Members at a time; a further one is refused. Each has a connection to the leader.

@@ -129,7 +129,7 @@ impl Node {
         }
         self.check_presence(peer).await?;
         let before = voters(&membership);
-        let mut after = super::admit::without(&before, others);
+        let mut after = &before - others;
         if after != before {
             after.insert(id);
             self.check_quorum(&membership, &after).await?;

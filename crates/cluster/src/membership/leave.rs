@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admit::without;
 use super::vote::{VOTERS, even};
 use super::{No, ids, voters};
 use crate::ca::NODE_LIFE;
@@ -35,7 +34,7 @@ impl Node {
             }
         }
         let before = voters(&membership);
-        let after = without(&before, &numbers(&going));
+        let after = &before - &numbers(&going);
         if after.is_empty() {
             return Err(No::Refused("the last voter cannot go".to_owned()));
         }
@@ -131,7 +130,7 @@ impl Node {
         }
         let membership = self.settled().await?;
         let going = left(self);
-        let after = without(&voters(&membership), &going);
+        let after = &voters(&membership) - &going;
         if after.is_empty() {
             return Err(No::Refused("the last voter cannot go".to_owned()));
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::admit::without;
 use super::{No, REST, id, voters};
 use crate::asking::CALL_WAIT;
 use crate::handle::Node;
@@ -29,7 +28,7 @@ impl Node {
         };
         let (promoted, demoted) = (ids(promote)?, ids(demote)?);
         let before = voters(&membership);
-        let after: BTreeSet<u64> = without(&before, &demoted).union(&promoted).copied().collect();
+        let after = &(&before - &demoted) | &promoted;
         if after == before {
             return Ok(());
         }

@@ -11,9 +11,9 @@
 //! Each file is written whole under another name first, so that a crash leaves the old or the new.
 //! All of them are PEM (RFC 7468), keys as PKCS #8.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -24,7 +24,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{NodeTls, Passport, TlsError};
 use crate::ca::{Authority, CertificateError, NodeKey, is_due};
-use crate::directory::{remove_if_there, sync_directory};
+use crate::directory::{remove_if_there, write_whole};
 
 /// The directory with a node's keys and certificates.
 #[derive(Clone, Debug)]
@@ -209,17 +209,8 @@ impl Papers {
     }
 
     fn write(&self, name: &str, text: &Secret<String>) -> Result<(), PapersError> {
-        let (path, draft) = (self.path(name), self.path(&format!("{name}.new")));
-        let write = || -> io::Result<()> {
-            remove_if_there(&draft)?;
-            let mut options = OpenOptions::new();
-            let mut file = options.create_new(true).write(true).mode(0o600).open(&draft)?;
-            file.write_all(text.expose().as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&draft, &path)?;
-            sync_directory(&self.dir)
-        };
-        write().map_err(io("write", &path))
+        let path = self.path(name);
+        write_whole(&path, text.expose().as_bytes()).map_err(io("write", &path))
     }
 }
 
