@@ -137,7 +137,7 @@ fn plan(caller: usize) -> Plan {
             })),
         }
     };
-    Plan { draws: names.into_iter().map(draw).collect() }
+    Plan { draws: names.into_iter().map(draw).collect(), ..Plan::default() }
 }
 
 fn tls() -> Arc<rustls::ClientConfig> {

@@ -4,6 +4,7 @@
 //! types. What is absent: I/O (but for the one reading of the clock and of the system's random
 //! bytes), serialisation of documents, HTTP types.
 
+mod budget;
 mod entropy;
 mod identity;
 mod limit;
@@ -13,6 +14,7 @@ mod route;
 mod secret;
 mod time;
 
+pub use budget::{Amount, AmountError, BudgetId, PriceId, Unit};
 pub use entropy::{Entropy, SystemEntropy};
 pub use identity::{AgentId, CredentialId, Identity, OrganisationId, RunId, TeamId};
 pub use limit::{Bucket, BucketError, LimitId, Rate, RateError, Tokens};

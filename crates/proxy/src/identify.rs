@@ -182,7 +182,7 @@ fn failure(trip: &Trip) -> Plan {
     let subject = Subject::Address(network(trip.outcome().client.ip()));
     let key = BucketKey { scope: Scope::Failures, subject };
     let draw = bucket.map(|bucket| Draw { key, bucket, cost: Tokens(1), rule: DrawRule::Failures });
-    Plan { draws: draw.into_iter().collect() }
+    Plan { draws: draw.into_iter().collect(), ..Plan::default() }
 }
 
 /// An address may fail 20 times at once and then once a second.

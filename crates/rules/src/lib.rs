@@ -4,6 +4,7 @@
 //! `config` compiles and what the gate reads; each noun's file holds its compiled shape and its
 //! decisions.
 
+pub mod budget;
 pub mod expression;
 pub mod fact;
 pub mod field;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use model::{Bucket, Identity, LimitId, Tokens};
 
+use crate::budget::Hold;
 use crate::fact::Facts;
 use crate::limit::{Limit, LimitIndex, OnOutage, Per};
 use crate::plugin::{KeySource, LimitReq, Plugin};
@@ -16,6 +17,7 @@ use crate::variable::Variable;
 #[derive(Debug, Default)]
 pub struct Plan {
     pub draws: Vec<Draw>,
+    pub holds: Vec<Hold>,
 }
 
 /// Tokens from one bucket.
@@ -148,7 +150,7 @@ pub fn plan(
             rule: DrawRule::Limit(Arc::clone(limit)),
         })
     });
-    Plan { draws: from_plugin.into_iter().chain(from_limits).collect() }
+    Plan { draws: from_plugin.into_iter().chain(from_limits).collect(), holds: Vec::new() }
 }
 
 /// Whom a limit counts; `None` when the request has no such part, so that the limit says nothing

@@ -33,7 +33,7 @@ fn draw(name: &str, subject: &str, rate: &str, burst: &str) -> Draw {
 }
 
 fn plan(draws: Vec<Draw>) -> Plan {
-    Plan { draws }
+    Plan { draws, ..Plan::default() }
 }
 
 fn at(millis: u64) -> Uptime {

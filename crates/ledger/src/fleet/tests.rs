@@ -49,7 +49,7 @@ fn per_second(rate: &str, burst: &str) -> Bucket {
 }
 
 fn plan(draws: Vec<Draw>) -> Plan {
-    Plan { draws }
+    Plan { draws, ..Plan::default() }
 }
 
 /// A node's way to a store, with all the time a busy machine needs.

@@ -1,0 +1,161 @@
+//! Budgets: amounts over calendar periods, and the arithmetic of what is left of them.
+//!
+//! A budget is a ledger for each subject and period: what was spent (`posted`), and what is held
+//! by calls under way (`pending`). A call holds its greatest cost before it leaves and settles what
+//! it did cost afterwards. In integers throughout.
+
+mod calendar;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use model::{Amount, BudgetId, Timestamp, Unit};
+
+use crate::limit::{OnOutage, Per, Selector};
+use crate::plan::Subject;
+
+pub use calendar::{Calendar, Every, Period};
+
+/// A budget of the document (kind `budgets`).
+#[derive(Clone, Debug)]
+pub struct Budget {
+    pub id: BudgetId,
+    /// Each of these has the whole amount for itself. Never a route or an address.
+    pub per: Per,
+    pub unit: Unit,
+    pub amount: Amount,
+    pub calendar: Calendar,
+    pub selector: Selector,
+    /// Percents of the amount, ascending, each between 1 and 100; at most [`THRESHOLDS_MAX`].
+    pub thresholds: Vec<u8>,
+    pub when_short: WhenShort,
+    pub on_outage: OnOutage,
+    pub durability: Durability,
+    /// Count and report, but let pass.
+    pub shadow: bool,
+}
+
+/// What happens to a call that a budget cannot pay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenShort {
+    #[default]
+    Refuse,
+    /// Somebody is asked; until that is possible the call is refused.
+    Ask,
+}
+
+/// What must be durable before a call leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// What the store has: a store that loses its last second loses that spend.
+    Store,
+    /// The node's journal too, on its disk: spend survives the loss of the store.
+    #[default]
+    Journal,
+    /// A second node's journal too: spend survives the loss of the store and of the node.
+    Peer,
+}
+
+/// Names one row of the ledger: a budget, whom it counts, and the period.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RowKey {
+    pub budget: BudgetId,
+    pub subject: Subject,
+    /// When the period began; periods never share a beginning.
+    pub period: Timestamp,
+}
+
+/// What a call holds of one row until it is settled.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    pub row: RowKey,
+    /// The most that the call can cost.
+    pub amount: Amount,
+    pub budget: Arc<Budget>,
+}
+
+/// One row of the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// What was spent.
+    pub posted: Amount,
+    /// What calls under way hold.
+    pub pending: Amount,
+    /// What operators have added to the budget's amount for this row; negative where they took.
+    pub adjusted: Amount,
+    /// Bit `i` is set once the threshold at place `i` has fired.
+    pub fired: u8,
+}
+
+/// Why a row holds nothing for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdraft {
+    /// So much is left, which is less. Negative after an overrun.
+    Left(Amount),
+    /// The sum leaves the range of amounts.
+    Range,
+}
+
+impl Account {
+    /// What is left of a budget's amount: neither spent nor held.
+    #[must_use]
+    pub const fn left(self, amount: Amount) -> Option<Amount> {
+        let Some(granted) = amount.plus(self.adjusted) else { return None };
+        let Some(unspent) = granted.minus(self.posted) else { return None };
+        unspent.minus(self.pending)
+    }
+
+    /// Holds so much for a call: passes only if `posted + pending + held ≤ amount + adjusted`.
+    /// Holding nothing always passes.
+    ///
+    /// # Errors
+    /// What is left instead.
+    pub fn reserve(self, budget: &Budget, held: Amount) -> Result<Self, Overdraft> {
+        if held == Amount::ZERO {
+            return Ok(self);
+        }
+        let left = self.left(budget.amount).ok_or(Overdraft::Range)?;
+        if held > left || held < Amount::ZERO {
+            return Err(Overdraft::Left(left));
+        }
+        let pending = self.pending.plus(held).ok_or(Overdraft::Range)?;
+        Ok(Self { pending, ..self })
+    }
+
+    /// Ends a hold with what the call did cost, which may be more: an overrun is booked, never
+    /// dropped. What leaves the range of amounts stays at its end.
+    #[must_use]
+    pub fn settle(self, held: Amount, cost: Amount) -> Self {
+        let posted = self.posted.plus(cost).unwrap_or(Amount::LARGEST);
+        Self { posted, ..self.void(held) }
+    }
+
+    /// Ends a hold of a call that had no effect.
+    #[must_use]
+    pub fn void(self, held: Amount) -> Self {
+        let pending = self.pending.minus(held).unwrap_or(Amount::ZERO);
+        Self { pending: pending.max(Amount::ZERO), ..self }
+    }
+
+    /// Fires the thresholds that `posted` has reached and that have not fired: answers the row
+    /// with them fired, and their percents.
+    #[must_use]
+    pub fn fire(self, budget: &Budget) -> (Self, Vec<u8>) {
+        let granted = budget.amount.plus(self.adjusted).unwrap_or(Amount::LARGEST);
+        let (mut fired, mut percents) = (self.fired, Vec::new());
+        for (place, percent) in budget.thresholds.iter().take(THRESHOLDS_MAX).enumerate() {
+            let bit = 1_u8 << place;
+            let is_reached = i128::from(self.posted.parts()) * 100
+                >= i128::from(granted.parts()) * i128::from(*percent);
+            if is_reached && fired & bit == 0 {
+                fired |= bit;
+                percents.push(*percent);
+            }
+        }
+        (Self { fired, ..self }, percents)
+    }
+}
+
+/// Thresholds of a budget.
+pub const THRESHOLDS_MAX: usize = 8;
