@@ -31,10 +31,11 @@ pub(crate) struct Head {
 /// When two parsers could read it differently, or it asks for what the gate does not carry.
 pub(crate) fn read(parts: Parts) -> Result<Head, Refusal> {
     let Parts { method, uri, version, headers, mut extensions, .. } = parts;
+    // First of all: where the body's end is in doubt, the connection ends with the refusal.
+    framing(&headers)?;
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Refusal::new(Code::MethodRefused, format!("{method} is not carried")));
     }
-    framing(&headers)?;
     // A connection comes along only where `upgrade` is asked for over HTTP/1. Any other change of
     // protocol that is offered may be passed over (RFC 9110 §7.8).
     let line = extensions.remove::<Arc<Line>>();
@@ -208,6 +209,16 @@ mod tests {
             &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
         ] {
             check("/", fields, Err(Code::FramingInvalid));
+        }
+    }
+
+    #[test]
+    fn a_doubtful_length_is_refused_as_such_whatever_else_is_wrong() {
+        for method in [Method::TRACE, Method::CONNECT, Method::GET] {
+            let request = Request::builder().method(method).uri("/").header("host", "a b");
+            let request = request.header("transfer-encoding", "chunked, chunked").body(()).unwrap();
+            let refused = read(request.into_parts().0).unwrap_err();
+            assert_eq!(refused.code, Code::FramingInvalid);
         }
     }
 
