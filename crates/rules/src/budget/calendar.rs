@@ -80,7 +80,7 @@ impl Calendar {
     pub fn at(&self, now: Timestamp) -> Period {
         let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
         let found = Moment::from_microsecond(micros).ok().and_then(|now| self.find(now));
-        found.unwrap_or(Period { start: Timestamp::default(), end: None })
+        found.unwrap_or_else(|| Period { start: Timestamp::default(), end: None })
     }
 
     fn find(&self, now: Moment) -> Option<Period> {
