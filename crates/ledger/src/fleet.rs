@@ -14,13 +14,14 @@ mod link;
 mod memory;
 mod script;
 mod shard;
+mod shut;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use model::Clock;
+use model::{Clock, Uptime};
 use rules::plan::Plan;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +34,7 @@ pub use self::key::{Organisation, OrganisationError};
 use self::link::Dialer;
 use self::memory::Memory;
 use self::shard::Shard;
+use self::shut::Shut;
 use crate::limit::worst;
 use crate::metrics::{Action, Metrics, Uncounted};
 use crate::{Denial, Reservation};
@@ -60,6 +62,7 @@ pub struct Fleet {
     organisation: Organisation,
     patience: Duration,
     metrics: Metrics,
+    shut: Arc<Shut>,
 }
 
 /// A take that is under way.
@@ -68,6 +71,8 @@ pub struct Pending {
     found: oneshot::Receiver<Found>,
     wants: Arc<[Want]>,
     patience: Duration,
+    /// Where a refusal is noted, and when the store was asked.
+    notes: Option<(Arc<Shut>, Uptime)>,
 }
 
 impl Fleet {
@@ -96,7 +101,7 @@ impl Fleet {
             call_max: patience * 4 / 5,
         };
         tasks.spawn(shard.run());
-        Self { asks, is_up, organisation, patience, metrics }
+        Self { asks, is_up, organisation, patience, metrics, shut: Arc::default() }
     }
 
     /// Whether takes go to the store now.
@@ -120,7 +125,20 @@ impl Fleet {
             self.metrics.queue_full.inc();
             Denial::Away
         })?;
-        Ok(Pending { found, wants, patience: self.patience })
+        Ok(Pending { found, wants, patience: self.patience, notes: None })
+    }
+
+    /// The same, but the store is not asked where it has just refused the same.
+    ///
+    /// # Errors
+    /// That refusal; or as [`Fleet::take`].
+    pub(crate) fn take_unless_shut(&self, plan: &Plan, now: Uptime) -> Result<Pending, Denial> {
+        if let Some(denial) = self.shut.denial(plan, now).filter(|_| self.is_up()) {
+            self.metrics.shut.inc();
+            return Err(denial);
+        }
+        let notes = Some((Arc::clone(&self.shut), now));
+        self.take(plan).map(|pending| Pending { notes, ..pending })
     }
 
     pub(crate) fn note_uncounted(&self, passed: bool) {
@@ -135,10 +153,16 @@ impl Pending {
     /// # Errors
     /// Which draw found its bucket short, or that the store is away.
     pub async fn wait(self, plan: &Plan) -> Result<Reservation, Denial> {
-        let Self { found, wants, patience } = self;
+        let Self { found, wants, patience, notes } = self;
         let found = tokio::time::timeout(patience, found).await;
         let found = found.ok().and_then(Result::ok).ok_or(Denial::Away)?;
-        settle(plan, &wants, &found)
+        let settled = settle(plan, &wants, &found);
+        if let (Err(Denial::Short { .. }), Some((shut, asked))) = (&settled, notes) {
+            let draws = wants.iter().zip(&found.used);
+            let shorts = draws.map(|(want, used)| want.coarse.take(*used, want.cost).err());
+            shut.note(plan, shorts, asked);
+        }
+        settled
     }
 }
 

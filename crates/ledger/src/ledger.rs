@@ -49,7 +49,7 @@ impl Ledger {
         match &self.fleet {
             None => Answer::Now(self.embedded.take(plan, now)),
             Some(_) if plan.draws.is_empty() => Answer::Now(Ok(Reservation::default())),
-            Some(fleet) => match fleet.take(plan) {
+            Some(fleet) => match fleet.take_unless_shut(plan, now) {
                 Ok(pending) => Answer::Later(pending),
                 Err(denial) => Answer::Now(Err(denial)),
             },

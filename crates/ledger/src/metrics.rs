@@ -24,6 +24,8 @@ pub struct Metrics {
     pub(crate) uncounted: Family<Uncounted, Counter>,
     /// Requests that found the queue to the store full; they are uncounted too.
     pub(crate) queue_full: Counter,
+    /// Requests refused without a call, since the store had just refused the same.
+    pub(crate) shut: Counter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,6 +76,7 @@ impl Default for Metrics {
             epochs: Family::default(),
             uncounted: Family::default(),
             queue_full: Counter::default(),
+            shut: Counter::default(),
         }
     }
 }
@@ -81,7 +84,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { calls, seconds, plans, breaker, epochs, uncounted, queue_full } = self;
+        let Self { calls, seconds, plans, breaker, epochs, uncounted, queue_full, shut } = self;
         registry.register("ledger_calls", "Calls of Redis that ended, by how", calls.clone());
         registry.register("ledger_call_seconds", "Duration of calls of Redis", seconds.clone());
         registry.register("ledger_call_plans", "Requests in one call of Redis", plans.clone());
@@ -100,6 +103,11 @@ impl Metrics {
             "ledger_queue_full",
             "Requests that found the queue to Redis full",
             queue_full.clone(),
+        );
+        registry.register(
+            "ledger_shut",
+            "Requests refused without a call, since Redis had just refused the same",
+            shut.clone(),
         );
     }
 }

@@ -10,7 +10,7 @@ mod window;
 
 use std::net::SocketAddr;
 
-use model::{Bucket, LimitId, Rate, SystemClock, Tokens, Uptime};
+use model::{Bucket, Clock as _, LimitId, Rate, SystemClock, Tokens, Uptime};
 use rules::limit::{Limit, OnOutage, Per, Selector, Short};
 use rules::plan::{BucketKey, Draw, DrawRule, Scope, Subject};
 use tokio::task::JoinSet;
@@ -20,9 +20,10 @@ use super::{
     Address, Arc, ClientConfig, Denial, Duration, Fleet, Metrics, Options, Organisation, Plan,
     Reservation, TaskTracker,
 };
+use crate::{Answer, Embedded, Ledger};
 
 /// A draw on the bucket of a limit that does not refill while a test runs: `name burst`.
-fn fixed(name: &str, burst: u64) -> Draw {
+pub(super) fn fixed(name: &str, burst: u64) -> Draw {
     draw(name, Bucket::from_parts(0, 1, burst).unwrap())
 }
 
@@ -49,7 +50,7 @@ fn per_second(rate: &str, burst: &str) -> Bucket {
     Bucket::new(rate, burst, Tokens(0)).unwrap()
 }
 
-fn plan(draws: Vec<Draw>) -> Plan {
+pub(super) fn plan(draws: Vec<Draw>) -> Plan {
     Plan { draws, ..Plan::default() }
 }
 
@@ -189,4 +190,31 @@ async fn organisations_share_a_store_and_no_counts() {
         is_up(&node).await;
         assert_eq!(exhaust(&node, &plan).await, 3);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rush_on_an_empty_bucket_asks_the_store_seldom() {
+    let (store, clock) = (Store::start(), SystemClock::start());
+    let node = node(&store.url());
+    is_up(&node).await;
+    let ledger = Ledger::shared(Arc::new(Embedded::in_memory()), node);
+    let plan = plan(vec![draw("slow", per_second("0.01", "3"))]);
+    let (mut passed, mut asked) = (0, 0);
+    let end = clock.uptime().plus(Duration::from_millis(300));
+    while clock.uptime() < end {
+        let decided = match ledger.take(&plan, clock.uptime()) {
+            Answer::Now(decided) => decided,
+            Answer::Later(pending) => {
+                asked += 1;
+                pending.wait(&plan).await
+            }
+        };
+        match decided {
+            Ok(_) => passed += 1,
+            Err(denial) => assert!(matches!(denial, Denial::Short { draw: 0, .. }), "{denial:?}"),
+        }
+    }
+    assert_eq!(passed, 3);
+    // Three that passed, and one at the most in each of six times 50 ms.
+    assert!(asked <= 3 + 1 + 6, "{asked}");
 }
