@@ -134,6 +134,7 @@ fn look_up(snapshot: &Snapshot, routes: usize) {
             headers: &headers,
             route: None,
             identity: None,
+            call: None,
         };
         assert!(snapshot.routes.find(&facts).unwrap().is_some());
     }

@@ -92,6 +92,9 @@ impl Amount {
     /// Nothing.
     pub const ZERO: Self = Self(0);
 
+    /// One smallest part: a request, or a millionth.
+    pub const ONE: Self = Self(1);
+
     /// The largest amount: stores that count in doubles keep it exactly.
     pub const LARGEST: Self = Self((1 << 53) - 1);
 

@@ -48,6 +48,8 @@ codes! {
     LimitExceeded => "limit.exceeded",
     /// The request costs more than the limit ever holds.
     LimitNever => "limit.never",
+    /// What the call costs cannot be known, so no budget can pay it.
+    BudgetPriceUnknown => "budget.price_unknown",
     /// The ledger cannot answer.
     LedgerUnavailable => "ledger.unavailable",
     /// The real credential of the upstream, or another secret of the route, is not resolved.

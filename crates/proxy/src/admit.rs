@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use ledger::{Answer, Denial, Reservation};
 use model::{Code, Custom, Refusal, Retry};
+use rules::fact::Facts;
 use rules::limit::Short;
 use rules::plan::{DrawRule, Plan, plan};
+use rules::price::{Evidence, Unpriced};
 
 use crate::core::Counted;
 use crate::describe::Described;
@@ -39,7 +41,10 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Refusal> {
     let identified = described.identified();
     let limit_req = identified.plugins().limit_req.as_ref();
-    let plan = plan(&trip.snapshot.limits, limit_req, identified.route(), &trip.facts(head));
+    let facts = Facts { call: described.call(head), ..trip.facts(head) };
+    let now = trip.core.shared.clock.now();
+    let draft = plan(&trip.snapshot, limit_req, identified.route(), &facts, now);
+    let plan = draft.price(&Evidence::default()).map_err(|unpriced| unknown(&unpriced))?;
     trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
     let core = Arc::clone(&trip.core);
     let decided = match core.shared.ledger.take(&plan, core.shared.clock.uptime()) {
@@ -66,6 +71,11 @@ pub(crate) async fn admit(
         tokio::time::sleep(reservation.turn).await;
     }
     Ok(Admitted { described, plan, reservation })
+}
+
+/// What the call costs cannot be known, so no budget can say that it pays.
+fn unknown(unpriced: &Unpriced) -> Refusal {
+    Refusal::new(Code::BudgetPriceUnknown, unpriced.to_string())
 }
 
 /// The ledger has no room for a bucket: what the limit's author wants then.

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use http::Method;
 use model::{Code, Refusal};
-use rules::operation::Unknown;
+use rules::operation::{Found, Named};
 use rules::plugin::Plugin;
 use rules::rewrite::{Rewrite, RewriteFault, Rewritten};
+use rules::target::Target;
 
 use crate::head::Head;
 use crate::identify::Identified;
@@ -18,6 +18,8 @@ pub(crate) struct Described {
     identified: Identified,
     /// The new target and what its pattern captured, when a rewrite applies.
     rewritten: Option<Rewritten>,
+    /// What the catalogue says of the call, where the upstream's calls have names.
+    found: Option<Found>,
 }
 
 impl Described {
@@ -29,6 +31,21 @@ impl Described {
     pub(crate) fn rewrite(&self) -> Option<(&Rewrite, &Rewritten)> {
         let plugin = self.identified.plugins().proxy_rewrite.as_ref()?;
         self.rewritten.as_ref().map(|rewritten| (&plugin.rule, rewritten))
+    }
+
+    /// The call as the upstream will get it, where its calls have names.
+    pub(crate) fn call<'a>(&'a self, head: &'a Head) -> Option<Named<'a>> {
+        let (method, target) = self.sent(head);
+        self.found.map(|found| found.of(method, target))
+    }
+
+    /// The method and the target that are sent.
+    fn sent<'a>(&'a self, head: &'a Head) -> (&'a str, &'a Target) {
+        let (method, target) = match self.rewrite() {
+            Some((rule, rewritten)) => (rule.method.as_ref(), rewritten.target.as_ref()),
+            None => (None, None),
+        };
+        (method.unwrap_or(&head.method).as_str(), target.unwrap_or(&head.target))
     }
 }
 
@@ -46,14 +63,15 @@ pub(crate) fn describe(
     let plugin = identified.plugins().proxy_rewrite.as_deref().filter(applies);
     let rewritten = plugin.map(|plugin| plugin.rule.target(&facts)).transpose();
     let rewritten = rewritten.map_err(|fault| refusal(&fault))?;
-    if let Some(api) = identified.route().upstream.as_ref().and_then(|upstream| upstream.api) {
-        let method = plugin.and_then(|plugin| plugin.rule.method.as_ref()).unwrap_or(&head.method);
-        let target = rewritten.as_ref().and_then(|rewritten| rewritten.target.as_ref());
-        let call = api.catalogue().find(Method::as_str(method), target.unwrap_or(&head.target));
-        let operation = call.map_or(Unknown::NAME, |call| call.template.operation);
-        trip.learnt().operation = Some(Cow::Borrowed(operation));
+    let api = identified.route().upstream.as_ref().and_then(|upstream| upstream.api);
+    let mut described = Described { identified, rewritten, found: None };
+    if let Some(api) = api {
+        let (method, target) = described.sent(head);
+        let found = Found::new(api, method, target);
+        trip.learnt().operation = Some(Cow::Borrowed(found.operation()));
+        described.found = Some(found);
     }
-    Ok(Described { identified, rewritten })
+    Ok(described)
 }
 
 /// Why a request cannot be rewritten, as its client is told.

@@ -128,6 +128,8 @@ pub const fn status_of(code: Code) -> StatusCode {
         Code::MethodRefused | Code::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,
         Code::RouteNotFound => StatusCode::NOT_FOUND,
         Code::IdentityRefused => StatusCode::UNAUTHORIZED,
+        // No SDK comes back by itself after a 402.
+        Code::BudgetPriceUnknown => StatusCode::PAYMENT_REQUIRED,
         Code::IdentityThrottled | Code::LimitExceeded | Code::LimitNever => {
             StatusCode::TOO_MANY_REQUESTS
         }
@@ -161,6 +163,7 @@ const fn title(code: Code) -> &'static str {
         Code::IdentityThrottled => "too many failed identities",
         Code::LimitExceeded => "a rate limit is used up",
         Code::LimitNever => "the request is more than its limit ever allows",
+        Code::BudgetPriceUnknown => "what the request costs cannot be known",
         Code::LedgerUnavailable => "the limits of this request cannot be counted now",
         Code::SecretUnresolved => "a secret of this route is not available",
         Code::UpstreamAbsent => "the route has no upstream",

@@ -133,6 +133,7 @@ impl Trip {
             headers: &head.headers,
             route: self.route.as_deref(),
             identity: outcome.identity.as_ref(),
+            call: None,
         }
     }
 

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use model::{Amount, BudgetId, Timestamp, Unit};
 
-use crate::limit::{OnOutage, Per, Selector};
+use crate::limit::{OnOutage, Per};
 use crate::plan::Subject;
+use crate::price::Tariff;
+use crate::selector::{Selector, SelectorIndex, Selects};
 
-pub use calendar::{Calendar, Every, Period};
+pub use calendar::{Calendar, Every, Period, zone};
 
 /// A budget of the document (kind `budgets`).
 #[derive(Clone, Debug)]
@@ -70,10 +72,30 @@ pub struct RowKey {
 #[derive(Clone, Debug)]
 pub struct Hold {
     pub row: RowKey,
-    /// The most that the call can cost.
+    /// The most that the call is expected to cost.
     pub amount: Amount,
     pub budget: Arc<Budget>,
+    /// What the call is charged; `None` where every call costs what it holds.
+    pub tariff: Option<Tariff>,
 }
+
+impl Hold {
+    /// What a call that was sent is charged once its answer had this status, and its tariff heard
+    /// the answer. A call that broke off is charged what it held.
+    #[must_use]
+    pub fn cost(&self, status: u16) -> Amount {
+        self.tariff.as_ref().map_or(self.amount, |tariff| tariff.cost(status))
+    }
+}
+
+impl Selects for Budget {
+    fn selector(&self) -> &Selector {
+        &self.selector
+    }
+}
+
+/// The budgets of a document, findable.
+pub type BudgetIndex = SelectorIndex<Budget>;
 
 /// One row of the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::HeaderMap;
 use model::{Identity, Protocol, RequestId, Scheme};
 
+use crate::operation::Named;
 use crate::route::Route;
 use crate::target::Target;
 
@@ -28,6 +29,8 @@ pub struct Facts<'a> {
     pub route: Option<&'a Route>,
     /// Once the identity is proven.
     pub identity: Option<&'a Identity>,
+    /// Once the request is described, where the calls of its upstream have names.
+    pub call: Option<Named<'a>>,
 }
 
 impl Facts<'_> {
@@ -103,6 +106,7 @@ pub(crate) mod sample {
                 headers: &self.headers,
                 route: None,
                 identity: Some(&self.identity),
+                call: None,
             }
         }
     }

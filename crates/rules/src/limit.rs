@@ -1,10 +1,12 @@
 //! Limits: whom they bind, and how a bucket fills.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use model::{AgentId, Bucket, Identity, LimitId, RouteId, TeamId, Tokens, Uptime};
+use model::{Bucket, LimitId, Tokens, Uptime};
+
+use crate::selector::{SelectorIndex, Selects};
+
+pub use crate::selector::Selector;
 
 /// A limit of the document (kind `limits`).
 #[derive(Clone, Debug)]
@@ -31,16 +33,6 @@ pub enum Per {
     Address,
 }
 
-/// Which requests a limit binds. An empty list binds all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector {
-    pub routes: Vec<RouteId>,
-    pub agents: Vec<AgentId>,
-    pub teams: Vec<TeamId>,
-    /// Upper-case methods.
-    pub methods: Vec<Arc<str>>,
-}
-
 /// What a limit does when the ledger cannot answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOutage {
@@ -52,99 +44,14 @@ pub enum OnOutage {
     Allow,
 }
 
-impl Selector {
-    /// Whether a request of this route, identity and method is bound.
-    #[must_use]
-    pub fn binds(&self, route: &RouteId, identity: Option<&Identity>, method: &str) -> bool {
-        let Self { routes, agents, teams, methods } = self;
-        let agent = identity.map(|identity| &identity.agent);
-        let team = identity.and_then(|identity| identity.team.as_ref());
-        (routes.is_empty() || routes.contains(route))
-            && (agents.is_empty() || agent.is_some_and(|agent| agents.contains(agent)))
-            && (teams.is_empty() || team.is_some_and(|team| teams.contains(team)))
-            && (methods.is_empty() || methods.iter().any(|listed| **listed == *method))
+impl Selects for Limit {
+    fn selector(&self) -> &Selector {
+        &self.selector
     }
 }
 
-/// The limits of a document, filed under their narrowest selector, so that a request looks only
-/// at those that can bind it. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct LimitIndex(Arc<Index>);
-
-#[derive(Debug, Default)]
-struct Index {
-    everywhere: Vec<Arc<Limit>>,
-    by_agent: HashMap<AgentId, Vec<Arc<Limit>>>,
-    by_route: HashMap<RouteId, Vec<Arc<Limit>>>,
-    by_team: HashMap<TeamId, Vec<Arc<Limit>>>,
-    count: usize,
-}
-
-impl LimitIndex {
-    /// Files every limit once for each name in its narrowest selector.
-    #[must_use]
-    pub fn build(limits: Vec<Arc<Limit>>) -> Self {
-        let mut index = Index { count: limits.len(), ..Index::default() };
-        for limit in limits {
-            let Selector { routes, agents, teams, methods: _ } = &limit.selector;
-            if !agents.is_empty() {
-                file(&mut index.by_agent, agents, &limit);
-            } else if !routes.is_empty() {
-                file(&mut index.by_route, routes, &limit);
-            } else if !teams.is_empty() {
-                file(&mut index.by_team, teams, &limit);
-            } else {
-                index.everywhere.push(limit);
-            }
-        }
-        Self(Arc::new(index))
-    }
-
-    /// How many limits there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.count
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.count == 0
-    }
-
-    /// The limits that bind a request.
-    pub fn binding<'a>(
-        &'a self,
-        route: &'a RouteId,
-        identity: Option<&'a Identity>,
-        method: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<Limit>> {
-        let index = &*self.0;
-        let by_agent = identity.and_then(|identity| index.by_agent.get(&identity.agent));
-        let team = identity.and_then(|identity| identity.team.as_ref());
-        let by_team = team.and_then(|team| index.by_team.get(team));
-        let by_route = index.by_route.get(route);
-        [Some(&index.everywhere), by_agent, by_route, by_team]
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(move |limit| limit.selector.binds(route, identity, method))
-    }
-}
-
-fn file<Id: Clone + Eq + std::hash::Hash>(
-    map: &mut HashMap<Id, Vec<Arc<Limit>>>,
-    ids: &[Id],
-    limit: &Arc<Limit>,
-) {
-    for id in ids {
-        let filed = map.entry(id.clone()).or_default();
-        // A selector that names an id twice still binds once.
-        if !filed.iter().any(|other| Arc::ptr_eq(other, limit)) {
-            filed.push(Arc::clone(limit));
-        }
-    }
-}
+/// The limits of a document, findable.
+pub type LimitIndex = SelectorIndex<Limit>;
 
 /// How far a bucket is drawn, in units of its rate, at a moment. Exact: nothing is rounded, so
 /// that for every window `w` the tokens taken are at most `burst + rate · w`

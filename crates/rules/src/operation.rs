@@ -12,6 +12,7 @@
 //!   other known path.
 
 mod explain;
+mod named;
 mod parse;
 mod shape;
 mod table;
@@ -25,6 +26,7 @@ use std::sync::{Arc, LazyLock};
 use crate::target::Target;
 
 pub use explain::{Explanation, Guard, Loss, Rival};
+pub use named::{Found, Named, Operations};
 pub use parse::TableFault;
 pub use shape::Shape;
 pub use word::{Api, Cost, Danger, Dangers, Effect, Scope, Verb};

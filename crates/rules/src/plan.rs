@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use model::{Bucket, Identity, LimitId, Tokens};
+use model::{Amount, Bucket, Identity, LimitId, Timestamp, Tokens};
 
-use crate::budget::Hold;
+use crate::budget::{Budget, Hold, RowKey};
 use crate::fact::Facts;
-use crate::limit::{Limit, LimitIndex, OnOutage, Per};
+use crate::limit::{Limit, OnOutage, Per};
 use crate::plugin::{KeySource, LimitReq, Plugin};
+use crate::price::{Evidence, Needs, Price, Tariff, Unpriced};
 use crate::route::Route;
+use crate::snapshot::Snapshot;
 use crate::variable::Variable;
 
 /// Everything a request draws on: taken in one atomic step, all or nothing.
@@ -118,16 +120,78 @@ impl DrawRule {
     }
 }
 
-/// Plans the draws of a request whose route and identity are proven.
+/// A plan of which some holds still need a price. [`Draft::price`] makes it whole.
+#[derive(Debug)]
+pub struct Draft {
+    draws: Vec<Draw>,
+    holds: Vec<Open>,
+}
+
+/// A hold whose amount is not known.
+#[derive(Debug)]
+struct Open {
+    row: RowKey,
+    budget: Arc<Budget>,
+    /// `None` where every call costs one.
+    price: Option<Arc<Price>>,
+}
+
+impl Draft {
+    /// What must be known before the holds have a price. Mostly nothing.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        self.prices().fold(Needs::default(), |all, price| {
+            let needs = price.needs();
+            Needs { request: all.request || needs.request, quote: all.quote || needs.quote }
+        })
+    }
+
+    /// The prices that ask for a quote, each once.
+    #[must_use]
+    pub fn quoted(&self) -> Vec<&Arc<Price>> {
+        let mut quoted: Vec<&Arc<Price>> = Vec::new();
+        for price in self.prices().filter(|price| price.needs().quote) {
+            if !quoted.iter().any(|known| Arc::ptr_eq(known, price)) {
+                quoted.push(price);
+            }
+        }
+        quoted
+    }
+
+    /// Prices every hold.
+    ///
+    /// # Errors
+    /// When a price cannot be known. A budget that only reports holds nothing then.
+    pub fn price(self, evidence: &Evidence<'_>) -> Result<Plan, Unpriced> {
+        let mut holds = Vec::with_capacity(self.holds.len());
+        for Open { row, budget, price } in self.holds {
+            let tariff = match price.map(|price| Tariff::new(&price, evidence)).transpose() {
+                Ok(tariff) => tariff,
+                Err(_) if budget.shadow => continue,
+                Err(unpriced) => return Err(unpriced),
+            };
+            let amount = tariff.as_ref().map_or(Amount::ONE, Tariff::held);
+            holds.push(Hold { row, amount, budget, tariff });
+        }
+        Ok(Plan { draws: self.draws, holds })
+    }
+
+    fn prices(&self) -> impl Iterator<Item = &Arc<Price>> {
+        self.holds.iter().filter_map(|open| open.price.as_ref())
+    }
+}
+
+/// Plans what a request draws on and holds, once its route, identity and call are known.
 ///
 /// `limit_req` is the one that counts after agent, team and route had their say.
 #[must_use]
 pub fn plan(
-    limits: &LimitIndex,
+    snapshot: &Snapshot,
     limit_req: Option<&Arc<Plugin<LimitReq>>>,
     route: &Route,
     facts: &Facts<'_>,
-) -> Plan {
+    now: Timestamp,
+) -> Draft {
     let from_plugin = limit_req
         .filter(|plugin| plugin.filter.as_ref().is_none_or(|filter| filter.holds(facts)))
         .map(|plugin| Draw {
@@ -139,7 +203,7 @@ pub fn plan(
             cost: Tokens(1),
             rule: DrawRule::LimitReq(Arc::clone(plugin)),
         });
-    let from_limits = limits.binding(&route.id, facts.identity, facts.method).filter_map(|limit| {
+    let from_limits = snapshot.limits.binding(&route.id, facts).filter_map(|limit| {
         Some(Draw {
             key: BucketKey {
                 scope: Scope::Limit(limit.id.clone()),
@@ -150,7 +214,30 @@ pub fn plan(
             rule: DrawRule::Limit(Arc::clone(limit)),
         })
     });
-    Plan { draws: from_plugin.into_iter().chain(from_limits).collect(), holds: Vec::new() }
+    let draws = from_plugin.into_iter().chain(from_limits).collect();
+    Draft { draws, holds: opens(snapshot, route, facts, now) }
+}
+
+/// The holds of a request: one for each budget that binds it and in whose unit it has a price.
+fn opens(snapshot: &Snapshot, route: &Route, facts: &Facts<'_>, now: Timestamp) -> Vec<Open> {
+    if snapshot.budgets.is_empty() {
+        return Vec::new();
+    }
+    let prices = Price::counting(snapshot.prices.binding(&route.id, facts));
+    let budgets = snapshot.budgets.binding(&route.id, facts);
+    budgets
+        .filter_map(|budget| {
+            let price = prices.iter().find(|price| price.unit == budget.unit);
+            if price.is_none() && !budget.unit.is_requests() {
+                return None;
+            }
+            let subject = counted(budget.per, route, facts)?;
+            let period = budget.calendar.at(now).start;
+            let row = RowKey { budget: budget.id.clone(), subject, period };
+            let price = price.map(|price| Arc::clone(price));
+            Some(Open { row, budget: Arc::clone(budget), price })
+        })
+        .collect()
 }
 
 /// Whom a limit counts; `None` when the request has no such part, so that the limit says nothing

@@ -2,8 +2,10 @@
 
 use model::Revision;
 
+use crate::budget::BudgetIndex;
 use crate::identity::Agents;
 use crate::limit::LimitIndex;
+use crate::price::PriceIndex;
 use crate::route::RouteIndex;
 use crate::upstream::HostCredential;
 
@@ -16,6 +18,8 @@ pub struct Snapshot {
     pub agents: Agents,
     /// The document's limits, in the order of their ids.
     pub limits: LimitIndex,
+    pub budgets: BudgetIndex,
+    pub prices: PriceIndex,
     /// What this node keeps for hosts; a few, searched in turn.
     pub credentials: Vec<HostCredential>,
     /// References to secrets that this node could not resolve, by the place that names them.

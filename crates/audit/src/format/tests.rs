@@ -46,6 +46,7 @@ fn with_facts<R>(act: impl FnOnce(&Facts<'_>) -> R) -> R {
         headers: &headers,
         route: None,
         identity: None,
+        call: None,
     })
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rules::budget::BudgetIndex;
 use rules::limit::LimitIndex;
+use rules::price::PriceIndex;
 use rules::{Snapshot, Unresolved};
 
 use super::Resolve;
@@ -83,6 +85,8 @@ impl Memory {
             routes: self.routes.index().clone(),
             agents: self.agents.agents().clone(),
             limits: self.limits.clone(),
+            budgets: BudgetIndex::default(),
+            prices: PriceIndex::default(),
             credentials: Vec::new(),
             unresolved: unresolved.into_iter().map(|(_, unresolved)| unresolved).collect(),
         }

@@ -96,6 +96,7 @@ fn facts<'a>(method: &'a str, target: &'a Target, headers: &'a HeaderMap) -> Fac
         headers,
         route: None,
         identity: None,
+        call: None,
     }
 }
 
@@ -387,8 +388,10 @@ fn a_limit_without_a_burst_holds_what_one_interval_refills() {
     let burst = |limit: Value| {
         let snapshot = compiled(&state(&[("limits/1", limit)]));
         let route = RouteId::new("any");
-        let mut binding = snapshot.limits.binding(&route, None, "GET");
-        binding.next().unwrap().bucket.burst()
+        let target = Target::parse(&Uri::from_static("/")).unwrap();
+        let headers = HeaderMap::new();
+        let facts = facts("GET", &target, &headers);
+        snapshot.limits.binding(&route, &facts).next().unwrap().bucket.burst()
     };
     assert_eq!(burst(json!({"per": "address", "rate": 1200, "interval": "5m"})), Tokens(1200));
     assert_eq!(burst(json!({"per": "address", "rate": 1200, "interval": 300})), Tokens(1200));
@@ -402,7 +405,10 @@ fn an_interval_in_seconds_is_the_same_as_with_its_unit() {
         let limit = json!({"per": "address", "rate": 7, "interval": interval});
         let snapshot = compiled(&state(&[("limits/1", limit)]));
         let route = RouteId::new("any");
-        snapshot.limits.binding(&route, None, "GET").next().unwrap().bucket
+        let target = Target::parse(&Uri::from_static("/")).unwrap();
+        let headers = HeaderMap::new();
+        let facts = facts("GET", &target, &headers);
+        snapshot.limits.binding(&route, &facts).next().unwrap().bucket
     };
     assert_eq!(bucket(json!(300)), bucket(json!("5m")));
     assert_eq!(bucket(json!(0.25)), bucket(json!("250ms")));

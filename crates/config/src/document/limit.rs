@@ -144,6 +144,7 @@ fn selector<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Selector> {
         agents: names(agents, AgentId::new),
         teams: names(teams, TeamId::new),
         methods: names(methods, |name| Arc::from(name)),
+        ..Selector::default()
     })
 }
 

@@ -1,7 +1,10 @@
 //! Calendar periods: in which one a moment lies.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Span, Timestamp as Moment, Zoned};
 use model::Timestamp;
 
@@ -10,11 +13,14 @@ use model::Timestamp;
 /// The n-th begins `n` units after the anchor on the wall clock of the time zone. A wall time that
 /// a zone skips begins at the moment of the jump forward by the same step, one that it repeats at
 /// its first passing (RFC 5545 §3.3.5). A day that a month lacks is the month's last.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Calendar {
     every: Every,
     zone: TimeZone,
+    /// In whole seconds.
     anchor: DateTime,
+    /// The period that was found last: asked for each request, it changes with each period.
+    last: Last,
 }
 
 /// The length of a period.
@@ -36,6 +42,13 @@ pub struct Period {
     pub start: Timestamp,
     /// `None` when it never ends.
     pub end: Option<Timestamp>,
+}
+
+/// The time zone of an IANA name, from the database that the program brings: the machine's own may
+/// be of another version than those of other nodes.
+#[must_use]
+pub fn zone(name: &str) -> Option<TimeZone> {
+    TimeZoneDatabase::bundled().get(name).ok()
 }
 
 impl Every {
@@ -60,13 +73,16 @@ impl Calendar {
     /// people expect it: at full hours, midnight, Monday, the first of a month, quarter, year.
     #[must_use]
     pub fn new(every: Every, zone: TimeZone, anchor: Option<DateTime>) -> Self {
-        Self { every, zone, anchor: anchor.unwrap_or(ANCHOR) }
+        let anchor = anchor.unwrap_or(ANCHOR);
+        let anchor = anchor.with().subsec_nanosecond(0).build().unwrap_or(ANCHOR);
+        Self { every, zone, anchor, last: Last::default() }
     }
 
     /// One period without an end.
     #[must_use]
     pub const fn lifetime() -> Self {
-        Self { every: Every::Lifetime, zone: TimeZone::UTC, anchor: ANCHOR }
+        let last = Last(AtomicU64::new(0));
+        Self { every: Every::Lifetime, zone: TimeZone::UTC, anchor: ANCHOR, last }
     }
 
     /// How long the periods are.
@@ -75,12 +91,19 @@ impl Calendar {
         self.every
     }
 
-    /// The period that a moment lies in.
+    /// The period that a moment lies in. A search only once a period; else a few nanoseconds.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Period {
+        const ENDLESS: Period = Period { start: Timestamp::from_secs(0), end: None };
+        if self.every == Every::Lifetime {
+            return ENDLESS;
+        }
+        if let Some(known) = self.last.around(now) {
+            return known;
+        }
         let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
         let found = Moment::from_microsecond(micros).ok().and_then(|now| self.find(now));
-        found.unwrap_or_else(|| Period { start: Timestamp::default(), end: None })
+        found.inspect(|found| self.last.note(*found)).unwrap_or(ENDLESS)
     }
 
     fn find(&self, now: Moment) -> Option<Period> {
@@ -125,6 +148,44 @@ impl Calendar {
         self.zone.to_zoned(self.anchor.checked_add(span).ok()?).ok()
     }
 }
+
+impl Clone for Calendar {
+    fn clone(&self) -> Self {
+        let Self { every, zone, anchor, last: _ } = self;
+        Self { every: *every, zone: zone.clone(), anchor: *anchor, last: Last::default() }
+    }
+}
+
+/// A period in one word, so that it is read and replaced whole: where it starts in seconds, in 34
+/// bits, and how long it is, in 30. Zero is none.
+#[derive(Debug, Default)]
+struct Last(AtomicU64);
+
+impl Last {
+    /// The period, if the moment lies in it.
+    fn around(&self, now: Timestamp) -> Option<Period> {
+        let word = self.0.load(Relaxed);
+        let (start, length) = (word >> LENGTH_BITS, word & ((1 << LENGTH_BITS) - 1));
+        let (start, end) = (Timestamp::from_secs(start), Timestamp::from_secs(start + length));
+        (start <= now && now < end).then_some(Period { start, end: Some(end) })
+    }
+
+    /// Keeps a period that fits; another is searched again each time.
+    fn note(&self, Period { start, end }: Period) {
+        let Some(end) = end else { return };
+        let (start, end) = (start.as_micros() / SECOND, end.as_micros() / SECOND);
+        let length = end.saturating_sub(start);
+        if start < 1 << (64 - LENGTH_BITS) && length < 1 << LENGTH_BITS {
+            self.0.store(start << LENGTH_BITS | length, Relaxed);
+        }
+    }
+}
+
+/// 34 years.
+const LENGTH_BITS: u32 = 30;
+
+/// In microseconds.
+const SECOND: u64 = 1_000_000;
 
 /// Before 1970 there is nothing to be paid.
 fn stamp(moment: Moment) -> Timestamp {

@@ -282,10 +282,9 @@ fn shown_route(route: &Route) -> String {
     format!("{route:?} {credential} {headers:?}")
 }
 
-fn found(snapshot: &Snapshot, path: &str) -> Option<RouteId> {
-    let target = Target::parse(&path.parse::<Uri>().unwrap()).unwrap();
+fn facts<'a>(target: &'a Target, headers: &'a HeaderMap) -> Facts<'a> {
     let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
-    let facts = Facts {
+    Facts {
         request_id: RequestId(1),
         client,
         server: client,
@@ -294,12 +293,17 @@ fn found(snapshot: &Snapshot, path: &str) -> Option<RouteId> {
         method: "GET",
         host: "a",
         host_header: "a",
-        target: &target,
-        headers: &HeaderMap::new(),
+        target,
+        headers,
         route: None,
         identity: None,
-    };
-    snapshot.routes.find(&facts).unwrap().map(|route| route.id.clone())
+        call: None,
+    }
+}
+
+fn found(snapshot: &Snapshot, path: &str) -> Option<RouteId> {
+    let target = Target::parse(&path.parse::<Uri>().unwrap()).unwrap();
+    snapshot.routes.find(&facts(&target, &HeaderMap::new())).unwrap().map(|route| route.id.clone())
 }
 
 /// The agents, and what each credential that somebody might have proves.
@@ -366,7 +370,10 @@ fn shown_limits(snapshot: &Snapshot) -> Vec<String> {
             credential: None,
         };
         let route = RouteId::new("1");
-        let binding = snapshot.limits.binding(&route, Some(&identity), "GET");
+        let target = Target::parse(&Uri::from_static("/")).unwrap();
+        let headers = HeaderMap::new();
+        let facts = Facts { identity: Some(&identity), ..facts(&target, &headers) };
+        let binding = snapshot.limits.binding(&route, &facts);
         lines.push(format!("{:?}", binding.collect::<Vec<_>>()));
     }
     lines
