@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ledger::{Answer, Embedded, Fleet, Ledger, Metrics, Options, Organisation, PATIENCE};
 use model::{Bucket, Clock, LimitId, SystemClock, Tokens, Uptime};
-use rules::limit::{Limit, OnOutage, Per, Selector};
+use rules::limit::{Limit, Mode, OnOutage, Per, Selector};
 use rules::plan::{BucketKey, Draw, DrawRule, Plan, Scope, Subject};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -132,6 +132,7 @@ fn plan(caller: usize) -> Plan {
                 per: Per::Agent,
                 selector: Selector::default(),
                 bucket,
+                mode: Mode::Exact,
                 on_outage: OnOutage::Refuse,
                 shadow: false,
             })),

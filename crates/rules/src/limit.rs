@@ -15,6 +15,8 @@ pub struct Limit {
     pub per: Per,
     pub selector: Selector,
     pub bucket: Bucket,
+    /// How a fleet counts it.
+    pub mode: Mode,
     /// What happens when the ledger cannot answer.
     pub on_outage: OnOutage,
     /// Count and report, but let pass.
@@ -42,6 +44,18 @@ pub enum OnOutage {
     /// long as it cannot, the limit refuses.
     Share,
     Allow,
+}
+
+/// How the nodes of a fleet draw on one bucket. A node alone counts exactly in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Each request asks the store.
+    Exact,
+    /// Each node takes tokens ahead and decides by itself.
+    Leased,
+    /// Leased where the bucket holds enough for all nodes that draw on it, else exact.
+    #[default]
+    Auto,
 }
 
 impl Selects for Limit {

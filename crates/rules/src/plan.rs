@@ -8,7 +8,7 @@ use model::{Amount, Bucket, Identity, LimitId, Timestamp, Tokens};
 
 use crate::budget::{Budget, Hold, RowKey};
 use crate::fact::Facts;
-use crate::limit::{Limit, OnOutage, Per};
+use crate::limit::{Limit, Mode, OnOutage, Per};
 use crate::plugin::{KeySource, LimitReq, Plugin};
 use crate::price::{Evidence, Needs, Price, Tariff, Unpriced};
 use crate::route::Route;
@@ -107,6 +107,17 @@ impl DrawRule {
                 OnOutage::Refuse | OnOutage::Share => false,
             },
             Self::Failures => true,
+        }
+    }
+
+    /// How a fleet counts the draw. A queue is exact: who waits for a turn needs the one order
+    /// of all nodes.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::LimitReq(plugin) if plugin.rule.nodelay => Mode::Auto,
+            Self::LimitReq(_) | Self::Failures => Mode::Exact,
+            Self::Limit(limit) => limit.mode,
         }
     }
 

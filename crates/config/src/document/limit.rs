@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{AgentId, Bucket, LimitId, Rate, RouteId, TeamId, Tokens};
-use rules::limit::{Limit, OnOutage, Per, Selector};
+use rules::limit::{Limit, Mode, OnOutage, Per, Selector};
 use rules::route::Methods;
 use serde_json::Value;
 
@@ -23,6 +23,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Limi
     let per = object.required("per", one_of(PER, &[]));
     let selector = object.optional("match", selector).unwrap_or_default();
     let bucket = bucket(&mut object);
+    let mode = object.optional("mode", one_of(MODE, &[]));
     let on_outage = object.optional("on_outage", one_of(ON_OUTAGE, &[]));
     let shadow = object.optional("shadow", boolean).unwrap_or_default();
     object.finish();
@@ -31,6 +32,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Limi
         per: per?,
         selector,
         bucket: bucket?,
+        mode: mode.unwrap_or_default(),
         on_outage: on_outage.unwrap_or_default(),
         shadow,
     })
@@ -44,6 +46,9 @@ const PER: &[(&str, Per)] = &[
     ("route", Per::Route),
     ("address", Per::Address),
 ];
+
+const MODE: &[(&str, Mode)] =
+    &[("exact", Mode::Exact), ("leased", Mode::Leased), ("auto", Mode::Auto)];
 
 const ON_OUTAGE: &[(&str, OnOutage)] =
     &[("refuse", OnOutage::Refuse), ("share", OnOutage::Share), ("allow", OnOutage::Allow)];

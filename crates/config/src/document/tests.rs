@@ -512,13 +512,13 @@ fn a_team_has_two_names_and_an_agent_one_team() {
 fn a_limit_is_checked() {
     let full = json!({
         "per": "agent", "match": {"routes": ["1"], "agents": ["a"], "teams": [7], "methods": ["GET"]},
-        "rate": "0.25", "interval": "5m", "burst": 3, "on_outage": "allow", "shadow": true, "desc": "d",
+        "rate": "0.25", "interval": "5m", "burst": 3, "mode": "leased", "on_outage": "allow", "shadow": true, "desc": "d",
     });
     check_kind(Kind::Limit, "1", full, &[]);
     check_kind(
         Kind::Limit,
         "1",
-        json!({"per": "user", "rate": "x", "burst": 0.5, "interval": "5", "on_outage": "panic",
+        json!({"per": "user", "rate": "x", "burst": 0.5, "interval": "5", "mode": "lease", "on_outage": "panic",
                "match": {"agents": [], "methods": ["get"], "team": ["x"]}}),
         &[
             "/burst: expected 0.5 to be at least 1: a smaller bucket admits nothing",
@@ -526,6 +526,7 @@ fn a_limit_is_checked() {
             "/match/agents: expected at least 1 items",
             "/match/methods/0: expected `GET`",
             "/match/team: unknown field `team`; did you mean `teams`?",
+            "/mode: unknown value `lease`",
             "/on_outage: unknown value `panic`",
             "/per: unknown value `user`",
             "/rate: is not a decimal number of tokens",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::{LimitId, Rate, Tokens};
-use rules::limit::{Limit, OnOutage, Per, Selector};
+use rules::limit::{Limit, Mode, OnOutage, Per, Selector};
 use rules::plan::{DrawRule, Scope, Subject};
 
 use super::{
@@ -21,6 +21,7 @@ fn draw(name: &str, subject: &str, rate: &str, burst: &str) -> Draw {
         per: Per::Agent,
         selector: Selector::default(),
         bucket,
+        mode: Mode::Exact,
         on_outage: OnOutage::Refuse,
         shadow: name == "shadow",
     };

@@ -6,6 +6,7 @@
 --
 -- Answers the epoch and whether it is new: 0 joined, 1 the first, 2 after a loss.
 
+local LONGEST_LEASE = 2000000 -- µs
 local LONGEST_STEP_BACK = 10000000 -- µs
 
 local time = redis.call('TIME')
@@ -23,7 +24,8 @@ if stored then
     return struct.pack('<I8I8', began, 0)
   end
 end
+-- What was leased before the loss may be spent until it ends: nothing fills before that.
 local is_first = not stored and known == 0
 if now == began or now == known then now = now + 1 end
-redis.call('SET', KEYS[1], struct.pack('<I8I8I8', now, is_first and 0 or now, now) .. ARGV[1])
+redis.call('SET', KEYS[1], struct.pack('<I8I8I8', now, is_first and 0 or now + LONGEST_LEASE, now) .. ARGV[1])
 return struct.pack('<I8I8', now, is_first and 1 or 2)

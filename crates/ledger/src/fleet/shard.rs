@@ -251,7 +251,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-static TAKE: Script = Script::new(include_str!("take.lua"));
+static TAKE: Script = Script::new(concat!(include_str!("bucket.lua"), include_str!("take.lua")));
 
 /// Calls under way at once: while the store works on one, the next travels.
 const CALLS_MAX: usize = 2;

@@ -11,7 +11,7 @@ mod window;
 use std::net::SocketAddr;
 
 use model::{Bucket, Clock as _, LimitId, Rate, SystemClock, Tokens, Uptime};
-use rules::limit::{Limit, OnOutage, Per, Selector, Short};
+use rules::limit::{Limit, Mode, OnOutage, Per, Selector, Short};
 use rules::plan::{BucketKey, Draw, DrawRule, Scope, Subject};
 use tokio::task::JoinSet;
 
@@ -34,6 +34,7 @@ fn draw(name: &str, bucket: Bucket) -> Draw {
         per: Per::Agent,
         selector: Selector::default(),
         bucket,
+        mode: Mode::Exact,
         on_outage: OnOutage::Refuse,
         shadow: name.starts_with("shadow"),
     };
