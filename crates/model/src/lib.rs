@@ -17,7 +17,7 @@ mod time;
 pub use budget::{Amount, AmountError, BudgetId, PriceId, Unit};
 pub use entropy::{Entropy, SystemEntropy};
 pub use identity::{AgentId, CredentialId, Identity, OrganisationId, RunId, TeamId};
-pub use limit::{Bucket, BucketError, LimitId, Rate, RateError, Tokens};
+pub use limit::{Bucket, BucketError, LimitId, QuotaId, Rate, RateError, Tokens};
 pub use outcome::{Attempt, Ending, Outcome, Protocol, RequestId, Scheme, Timing, Trace};
 pub use refusal::{Code, Custom, Grade, Refusal, RefusalBody, Retry};
 pub use route::{NodeName, Revision, RouteId, UpstreamId};

@@ -9,6 +9,11 @@ text_id!(
     LimitId
 );
 
+text_id!(
+    /// The id of an upstream's quota.
+    QuotaId
+);
+
 /// A number of tokens: what one request costs, or what a bucket holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tokens(pub u64);

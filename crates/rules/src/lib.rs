@@ -14,6 +14,7 @@ pub mod operation;
 pub mod plan;
 pub mod plugin;
 pub mod price;
+pub mod quota;
 pub mod record;
 pub mod regexp;
 pub mod rewrite;

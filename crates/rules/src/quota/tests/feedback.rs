@@ -1,0 +1,112 @@
+//! What the upstream says.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use model::Timestamp;
+
+use super::{Bench, Duration, News, Report, Rule, Said, join, joins, report, rule};
+
+fn blocked(number: u64, millis: u64) -> News {
+    report(number, Said { blocked: Some(millis), ..Said::default() })
+}
+
+#[test]
+fn a_429_stops_everybody_and_then_one_call_finds_out() {
+    let mut bench = Bench::with(rule());
+    bench.step(&joins(vec![join(1, "a", 1)]));
+    let step = bench.step(&blocked(1, 7_000));
+    assert_eq!(step.blocked, 7_000);
+    bench.step(&joins((2..6).map(|seq| join(seq, "a", 1)).collect()));
+    bench.run(40_000);
+    // The probe's answer does not come: after half a minute another is sent.
+    let times: Vec<u64> = bench.times().iter().map(|at| at - 1_000_000).collect();
+    assert_eq!(times.len(), 3, "{times:?}");
+    assert!(times[1] == 7_000 && (37_000..37_200).contains(&times[2]), "{times:?}");
+    let (_, probe) = bench.log[2];
+    assert!(probe.is_probe);
+    // A call that was sent before the stop says nothing of its end.
+    bench.step(&report(1, Said::default()));
+    assert_eq!(bench.log.len(), 3);
+    let said = Said::default();
+    let answered = Report { number: probe.number, is_probe: true, said };
+    let step = bench.step(&News { reports: vec![answered], ..News::default() });
+    assert_eq!((step.granted.len(), step.blocked), (0, 0), "it begins with nothing saved up");
+    bench.run(2_000);
+    assert_eq!(bench.log.len(), 5);
+}
+
+#[test]
+fn a_429_that_names_no_time_stops_for_the_quota_s_own() {
+    let mut bench = Bench::with(rule());
+    assert_eq!(bench.step(&blocked(0, 0)).blocked, 5_000);
+    // A shorter one does not end it.
+    assert_eq!(bench.step(&blocked(0, 1_000)).blocked, 5_000);
+}
+
+#[test]
+fn what_is_left_only_tightens_within_a_window() {
+    let mut bench = Bench::with(Rule { burst: 10, ..rule() });
+    bench.step(&joins((0..4).map(|seq| join(seq, "a", 1)).collect()));
+    let left =
+        |number, left, until| report(number, Said { left: Some((left, until)), ..Said::default() });
+    // The first was answered; three more are on their way and may not be counted there.
+    bench.step(&left(1, 5, 900));
+    bench.step(&left(4, 9, 900));
+    bench.step(&joins((4..9).map(|seq| join(seq, "a", 1)).collect()));
+    assert_eq!(bench.log.len(), 6);
+    bench.run(60_000);
+    assert_eq!(bench.times()[6] - 1_000_000, 900);
+}
+
+#[test]
+fn what_others_use_is_learnt_and_left_to_them() {
+    let mut bench = Bench::with(Rule { burst: 10, ..rule() });
+    for round in 0..40 {
+        bench.now += 50;
+        let said = Said { used: Some(4), ..Said::default() };
+        let step = bench.step(&report(round, said));
+        assert!(step.headroom <= 4);
+    }
+    let step = bench.step(&joins((0..10).map(|seq| join(seq, "a", 1)).collect()));
+    assert_eq!((step.granted.len(), step.headroom), (6, 4));
+    for round in 0..40 {
+        bench.step(&report(round, Said { used: Some(0), ..Said::default() }));
+    }
+    assert_eq!(bench.step(&News::default()).headroom, 1);
+}
+
+/// What fields say: calls left, for how many milliseconds, calls used, milliseconds of a block.
+#[track_caller]
+fn check(status: u16, fields: &[(&'static str, &'static str)], expected: Said) {
+    let rule = Rule::new(1_200, Duration::from_secs(300), 1, 0, Duration::ZERO);
+    let fields = fields
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let headers: HeaderMap = fields.collect();
+    let status = StatusCode::from_u16(status).unwrap();
+    let now = Timestamp::from_secs(1_700_000_000);
+    assert_eq!(super::super::said(&rule, status, &headers, now), expected);
+}
+
+#[test]
+fn the_fields_of_every_form_are_read() {
+    let left = |left, until| Said { left: Some((left, until)), ..Said::default() };
+    check(200, &[("ratelimit", "\"default\";r=50;t=30")], left(50, 30_000));
+    check(
+        200,
+        &[
+            ("ratelimit", "\"default\";r=50;t=30, \"burst\";r=7;t=9"),
+            ("ratelimit-policy", "\"burst\";q=100;w=60, \"default\";q=1200;w=300"),
+        ],
+        Said { used: Some(1_150), ..left(7, 9_000) },
+    );
+    check(200, &[("x-ratelimit-remaining", "3"), ("x-ratelimit-reset", "60")], left(3, 60_000));
+    let moment = [("x-ratelimit-remaining", "3"), ("x-ratelimit-reset", "1700000060")];
+    check(200, &moment, left(3, 60_000));
+    check(200, &[("ratelimit-remaining", "3"), ("ratelimit-reset", "5")], left(3, 5_000));
+    check(429, &[("retry-after", "12")], Said { blocked: Some(12_000), ..Said::default() });
+    check(429, &[], Said { blocked: Some(0), ..Said::default() });
+    check(503, &[("retry-after", "12")], Said::default());
+    for nonsense in ["", "r=1", "\"a\";r=x;t=1", ";;;,,,", "\"a\";r=-1;t=2"] {
+        check(200, &[("ratelimit", nonsense)], Said::default());
+    }
+}
