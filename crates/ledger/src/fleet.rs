@@ -10,8 +10,10 @@ mod batch;
 mod breaker;
 mod coarse;
 mod key;
+mod line;
 mod link;
 mod memory;
+mod repeat;
 mod script;
 mod shard;
 mod shut;
@@ -31,6 +33,7 @@ pub use self::address::{Address, AddressError};
 use self::batch::{Ask, DRAWS_MAX, Found, Want, wants};
 use self::breaker::Breaker;
 pub use self::key::{Organisation, OrganisationError};
+use self::line::Line;
 use self::link::Dialer;
 use self::memory::Memory;
 use self::shard::Shard;
@@ -63,6 +66,7 @@ pub struct Fleet {
     patience: Duration,
     metrics: Metrics,
     shut: Arc<Shut>,
+    line: Line,
 }
 
 /// A take that is under way.
@@ -92,7 +96,9 @@ impl Fleet {
             memory,
             tasks: tasks.clone(),
         };
+        let line = Line::default();
         let shard = Shard {
+            line: line.clone(),
             asks: asked,
             dialer,
             breaker,
@@ -101,7 +107,7 @@ impl Fleet {
             call_max: patience * 4 / 5,
         };
         tasks.spawn(shard.run());
-        Self { asks, is_up, organisation, patience, metrics, shut: Arc::default() }
+        Self { asks, is_up, organisation, patience, metrics, shut: Arc::default(), line }
     }
 
     /// Whether takes go to the store now.
@@ -197,4 +203,4 @@ pub const PATIENCE: Duration = Duration::from_millis(50);
 const QUEUE_MAX: usize = 16_384;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,7 @@ mod fleet;
 mod ledger;
 mod limit;
 mod metrics;
+pub mod repeat;
 mod storage;
 
 pub use embedded::Embedded;

@@ -17,6 +17,7 @@ pub mod price;
 pub mod quota;
 pub mod record;
 pub mod regexp;
+pub mod repeat;
 pub mod rewrite;
 pub mod route;
 pub mod selector;

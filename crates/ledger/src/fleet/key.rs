@@ -35,6 +35,12 @@ impl Organisation {
         format!("{{{}}}:epoch", self.0).into_bytes()
     }
 
+    /// The keys of what is known of a request that may be repeated, and of its answer.
+    pub(crate) fn repeat(&self, id: &[u8; 32]) -> [Vec<u8>; 2] {
+        let id = hex::encode(id);
+        ["repeat", "answer"].map(|kind| format!("{{{}}}:{kind}:{id}", self.0).into_bytes())
+    }
+
     /// The key of a bucket. Two buckets never share one: what could hold anything stands last or
     /// behind its length, and a name that is long is told by its SHA-256.
     pub(crate) fn bucket(&self, key: &BucketKey) -> Vec<u8> {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::batch::{Arguments, Ask, DRAWS_MAX, unpack};
 use super::breaker::Breaker;
+use super::line::Line;
 use super::link::{self, Dialer, Joined, Link};
 use super::script::Script;
 use crate::metrics::{Call, CallResult, Epoch, EpochFound, Metrics};
@@ -28,6 +29,7 @@ pub(crate) struct Shard {
     pub(crate) clock: Arc<dyn Clock>,
     /// For each call.
     pub(crate) call_max: Duration,
+    pub(crate) line: Line,
 }
 
 /// Why a link is given up.
@@ -54,7 +56,10 @@ impl Shard {
         while let Ok(link) = self.connect().await {
             self.tell_joined(&link);
             self.breaker.close();
-            match self.serve(&link).await {
+            self.line.lend(&link);
+            let served = self.serve(&link).await;
+            self.line.take_back();
+            match served {
                 Err(lost) => {
                     tracing::warn!(host = %link.host, error = chain(&lost), "Redis is given up");
                     let pause = self.breaker.open(self.clock.uptime().as_micros());
@@ -123,6 +128,7 @@ impl Shard {
                     }
                     waiting.extend(arrived.drain(..));
                 }
+                () = self.line.is_lost() => return Err(Lost::Epoch),
                 () = sleep_until(beat), if calls.is_empty() => {
                     beat = Instant::now() + HEARTBEAT;
                     calls.spawn(ping(link.connection.clone(), self.call_max));

@@ -5,7 +5,7 @@ mod migration;
 mod outage;
 mod reach;
 mod relay;
-mod store;
+pub(crate) mod store;
 mod window;
 
 use std::net::SocketAddr;
@@ -56,7 +56,7 @@ pub(super) fn plan(draws: Vec<Draw>) -> Plan {
 }
 
 /// A node's way to a store, with all the time a busy machine needs.
-fn node(url: &str) -> Fleet {
+pub(crate) fn node(url: &str) -> Fleet {
     node_with(url, |options| options.patience = Duration::from_secs(20))
 }
 
@@ -83,7 +83,7 @@ fn rustls_client(roots: rustls::RootCertStore) -> Arc<ClientConfig> {
 }
 
 /// Waits until a node uses its store.
-async fn is_up(node: &Fleet) {
+pub(crate) async fn is_up(node: &Fleet) {
     let up = async {
         while !node.is_up() {
             tokio::time::sleep(Duration::from_millis(2)).await;
