@@ -115,9 +115,8 @@ impl Quota {
     #[must_use]
     pub fn class(&self, facts: &Facts<'_>) -> Class {
         let Classes { selectors, otherwise, header } = &self.classes;
-        let binds = |selector: &Selector| {
-            facts.route.is_some_and(|route| selector.binds(&route.id, facts.identity, facts.method))
-        };
+        let binds =
+            |selector: &Selector| facts.route.is_some_and(|route| selector.binds(&route.id, facts));
         let found = selectors.iter().find(|(_, selector)| binds(selector));
         let class = found.map_or(*otherwise, |(class, _)| *class);
         let asked = header.as_ref().and_then(|header| facts.headers.get(header));
