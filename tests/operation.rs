@@ -83,3 +83,29 @@ fn an_upstream_speaks_the_api_of_its_host_unless_the_document_says_otherwise() {
     let bench = Bench::start(&silent, &json!({}));
     assert_eq!(bench.recorded("GET", "/client/v4/zones"), Value::Null);
 }
+
+#[test]
+fn a_limit_counts_each_operation_and_each_upstream_for_itself() {
+    let bench = Bench::start(&json!({ "api": "cloudflare" }), &json!({}));
+    let slow =
+        |per: &str, burst: u32| json!({ "per": per, "rate": 1, "interval": "1h", "burst": burst });
+    bench.gate.put("limits/call", &slow("operation", 2));
+    bench.gate.put("limits/all", &slow("upstream", 9));
+    bench.gate.put("upstreams/other", &bench.origin.upstream());
+    bench.gate.put("routes/other", &json!({ "uri": "/other/*", "upstream_id": "other" }));
+    let zone = format!("/client/v4/zones/{ZONE}");
+    for (path, passes) in [
+        ("/client/v4/zones", 2),
+        (&*zone, 2),
+        // Two paths, one operation.
+        ("/client/v4/zones?page=2", 0),
+        // What has no name counts together.
+        ("/elsewhere", 2),
+        ("/elsewhere/else", 0),
+        // Without names there is nothing to count.
+        ("/other/client/v4/zones", 9),
+    ] {
+        let passed = (0..20).take_while(|_| bench.gate.ask(&[], path).status() == 200).count();
+        assert_eq!(passed, passes, "{path}");
+    }
+}

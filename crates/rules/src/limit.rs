@@ -31,6 +31,10 @@ pub enum Per {
     Agent,
     Run,
     Route,
+    /// The operation, where the upstream's calls have names; those without one count together.
+    Operation,
+    /// The upstream, and with it the real credential that it is asked with.
+    Upstream,
     /// The client's address; an IPv6 address counts by its /64.
     Address,
 }

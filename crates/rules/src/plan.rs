@@ -261,6 +261,10 @@ fn counted(per: Per, route: &Route, facts: &Facts<'_>) -> Option<Subject> {
         Per::Team => of(|identity| identity.team.as_ref().map(model::TeamId::shared)),
         Per::Agent => of(|identity| Some(identity.agent.shared())),
         Per::Route => Some(Subject::Text(route.id.shared())),
+        Per::Operation => facts.call.map(|call| Subject::Text(Arc::from(call.operation()))),
+        Per::Upstream => {
+            route.upstream.as_ref().map(|upstream| Subject::Text(upstream.id.shared()))
+        }
         Per::Address => Some(Subject::Address(network(facts.client.ip()))),
         Per::Run => {
             let identity = facts.identity?;

@@ -44,6 +44,8 @@ const PER: &[(&str, Per)] = &[
     ("agent", Per::Agent),
     ("run", Per::Run),
     ("route", Per::Route),
+    ("operation", Per::Operation),
+    ("upstream", Per::Upstream),
     ("address", Per::Address),
 ];
 
