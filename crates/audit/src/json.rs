@@ -101,6 +101,24 @@ impl<'a> Object<'a> {
         out.push(b']');
     }
 
+    /// Writes an array of objects, each of which `write` closes.
+    pub(crate) fn objects<T>(
+        &mut self,
+        name: &str,
+        items: impl Iterator<Item = T>,
+        write: impl Fn(Object<'_>, T),
+    ) {
+        let out = self.name(name);
+        out.push(b'[');
+        for (index, item) in items.enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write(Object::begin(out), item);
+        }
+        out.push(b']');
+    }
+
     pub(crate) fn object(&mut self, name: &str) -> Object<'_> {
         Object::begin(self.name(name))
     }

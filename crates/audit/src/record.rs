@@ -14,6 +14,7 @@
 //! | `route` | the id of the route |
 //! | `operation` | the operation's name, where the upstream's API has names for its calls; else `unknown` |
 //! | `limits` | the limits it drew on |
+//! | `budgets` | the budgets that bind it: `budget`, `unit`, `held` before it left, and `charged`; decimals of the unit |
 //! | `upstream` | `id`, `node` as configured, `address` connected to, `tries`, `status` it answered |
 //! | `forwarded_path` | the path the upstream saw, where it is another |
 //! | `status` | what the client got; 0 when nothing was sent |
@@ -62,6 +63,15 @@ fn write_request(object: &mut Object<'_>, outcome: &Outcome) {
     object.maybe_text("operation", outcome.operation.as_deref());
     if !outcome.limits.is_empty() {
         object.texts("limits", outcome.limits.iter().map(|id| id.as_str()));
+    }
+    if !outcome.budgets.is_empty() {
+        object.objects("budgets", outcome.budgets.iter(), |mut object, paid| {
+            object.text("budget", paid.budget.as_str());
+            object.text("unit", paid.unit.as_str());
+            object.text("held", &paid.held.text(&paid.unit));
+            object.text("charged", &paid.charged.text(&paid.unit));
+            object.end();
+        });
     }
     if let Some(attempt) = &outcome.attempt {
         write_attempt(object.object("upstream"), attempt);
@@ -131,6 +141,7 @@ pub(crate) const MEMBERS: &[&str] = &[
     "route",
     "operation",
     "limits",
+    "budgets",
     "upstream",
     "forwarded_path",
     "status",

@@ -39,6 +39,12 @@ pub(crate) fn outcome(number: u128) -> Outcome {
         }),
         operation: Some("zones.list".into()),
         limits: vec![model::LimitId::new("routes/1")],
+        budgets: vec![model::Paid {
+            budget: model::BudgetId::new("acme"),
+            unit: model::Unit::requests(),
+            held: model::Amount::from_parts(1).unwrap_or_default(),
+            charged: model::Amount::from_parts(1).unwrap_or_default(),
+        }],
         attempt: Some(Attempt {
             upstream: UpstreamId::new("cloudflare"),
             node: Arc::from("api.cloudflare.com:443"),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Bucket, Timestamp, Uptime};
@@ -12,7 +13,7 @@ use rules::plan::{BucketKey, Draw, DrawRule, Plan};
 
 use crate::limit::worst;
 use crate::storage::{self, Error, Saved};
-use crate::{Denial, Reservation};
+use crate::{Accounts, Denial, Reservation};
 
 /// Counts shared by all cores of a node.
 ///
@@ -26,6 +27,7 @@ pub struct Embedded {
     /// Buckets never seen begin empty at this moment; `None`: they begin full.
     lost_at: Option<Uptime>,
     directory: Option<PathBuf>,
+    accounts: Arc<Accounts>,
 }
 
 #[derive(Debug, Default)]
@@ -75,14 +77,28 @@ impl Embedded {
 
     fn with(directory: Option<PathBuf>, lost_at: Option<Uptime>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new(), lost_at, directory }
+        let accounts = Arc::default();
+        Self { shards, hasher: RandomState::new(), lost_at, directory, accounts }
     }
 
-    /// Takes everything the plan draws on, or nothing.
+    /// The money of this node.
+    #[must_use]
+    pub const fn accounts(&self) -> &Arc<Accounts> {
+        &self.accounts
+    }
+
+    /// Takes everything the plan draws on and holds, or nothing.
     ///
     /// # Errors
-    /// Which draw found its bucket short, or had no room.
+    /// Which draw found its bucket short, which hold its budget, or which had no room.
     pub fn take(&self, plan: &Plan, now: Uptime) -> Result<Reservation, Denial> {
+        if plan.holds.is_empty() {
+            return self.draw(plan, now);
+        }
+        self.accounts.take(plan, || self.draw(plan, now))
+    }
+
+    fn draw(&self, plan: &Plan, now: Uptime) -> Result<Reservation, Denial> {
         if plan.draws.is_empty() {
             return Ok(Reservation::default());
         }

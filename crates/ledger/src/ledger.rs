@@ -43,11 +43,13 @@ impl Ledger {
         &self.embedded
     }
 
-    /// Takes everything a plan draws on, or nothing. Without a fleet it is decided at once.
+    /// Takes everything a plan draws on and holds, or nothing. Without a fleet it is decided at once.
     #[must_use]
     pub fn take(&self, plan: &Plan, now: Uptime) -> Answer {
         match &self.fleet {
             None => Answer::Now(self.embedded.take(plan, now)),
+            // The fleet's store does not keep money yet, and a node's own would not be the fleet's.
+            Some(_) if !plan.holds.is_empty() => Answer::Now(Err(Denial::Away)),
             Some(_) if plan.draws.is_empty() => Answer::Now(Ok(Reservation::default())),
             Some(fleet) => match fleet.take_unless_shut(plan, now) {
                 Ok(pending) => Answer::Later(pending),

@@ -1,14 +1,15 @@
 //! Shared counts: take what a plan draws on, all or nothing.
 //!
-//! Floor 2. The arithmetic stands in `rules::limit`; here stand the counts themselves. There are
-//! two ledgers, which take the same plans: one embedded in the process and durable over a clean
-//! stop, and the fleet's in Redis. What is absent: HTTP, policy, documents.
+//! Floor 2. The arithmetic stands in `rules::limit` and `rules::budget`; here stand the counts
+//! themselves. There are two ledgers, which take the same plans: one embedded in the process and
+//! durable over a clean stop, and the fleet's in Redis. What is absent: HTTP, policy, documents.
 
 mod embedded;
 mod fleet;
 mod ledger;
 mod limit;
 mod metrics;
+mod money;
 pub mod repeat;
 mod storage;
 
@@ -19,4 +20,5 @@ pub use fleet::{
 pub use ledger::{Answer, Ledger};
 pub use limit::{Denial, Reservation};
 pub use metrics::Metrics;
+pub use money::{Accounts, DispatchError, Held, Standing};
 pub use storage::Error;

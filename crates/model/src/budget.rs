@@ -13,6 +13,17 @@ text_id!(
     PriceId
 );
 
+/// The id under which a call reserves, settles and voids: whoever repeats it changes nothing more.
+/// Each request has one of its own, and its repeats at the upstream share it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReservationId(pub u128);
+
+impl std::fmt::Display for ReservationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 /// What a budget counts: a currency such as `USD`, `requests`, `tokens`, or any other name.
 ///
 /// `requests` and `tokens` come in whole numbers, everything else in millionths.

@@ -14,12 +14,12 @@ mod route;
 mod secret;
 mod time;
 
-pub use budget::{Amount, AmountError, BudgetId, PriceId, Unit};
+pub use budget::{Amount, AmountError, BudgetId, PriceId, ReservationId, Unit};
 pub use entropy::{Entropy, SystemEntropy};
 pub use identity::{AgentId, CredentialId, Identity, OrganisationId, RunId, TeamId};
 pub use limit::{Bucket, BucketError, LimitId, QuotaId, Rate, RateError, Tokens};
-pub use outcome::{Attempt, Ending, Outcome, Protocol, RequestId, Scheme, Timing, Trace};
-pub use refusal::{Code, Custom, Grade, Refusal, RefusalBody, Retry};
+pub use outcome::{Attempt, Ending, Outcome, Paid, Protocol, RequestId, Scheme, Timing, Trace};
+pub use refusal::{Code, Custom, Exhausted, Grade, Refusal, RefusalBody, Retry};
 pub use route::{NodeName, Revision, RouteId, UpstreamId};
 pub use secret::Secret;
 pub use time::{Clock, SystemClock, Timestamp, Uptime};

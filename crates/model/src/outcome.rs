@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Code, Identity, LimitId, NodeName, Revision, RouteId, Timestamp, UpstreamId};
+use crate::{
+    Amount, BudgetId, Code, Identity, LimitId, NodeName, Revision, RouteId, Timestamp, Unit,
+    UpstreamId,
+};
 
 /// The id of a request: 128 random bits, in `x-tollgate-request-id` as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +107,17 @@ pub struct Attempt {
     pub status: Option<u16>,
 }
 
+/// What a request came to for one budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paid {
+    pub budget: BudgetId,
+    pub unit: Unit,
+    /// What was held before it left; what it asked for, where that was refused.
+    pub held: Amount,
+    /// What it was charged: nothing when it was refused, or had no effect.
+    pub charged: Amount,
+}
+
 /// Where the time went. All from the monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
@@ -150,6 +164,8 @@ pub struct Outcome {
     pub operation: Option<Cow<'static, str>>,
     /// The limits that were drawn on: the ids of `limits`, and the places of `limit-req`.
     pub limits: Vec<LimitId>,
+    /// The budgets that bind it.
+    pub budgets: Vec<Paid>,
     pub attempt: Option<Attempt>,
     /// The path that was forwarded, when it is another than the client's.
     pub forwarded_path: Option<Arc<str>>,

@@ -50,6 +50,8 @@ codes! {
     LimitNever => "limit.never",
     /// What the call costs cannot be known, so no budget can pay it.
     BudgetPriceUnknown => "budget.price_unknown",
+    /// A budget cannot pay for the request.
+    BudgetExhausted => "budget.exhausted",
     /// The ledger cannot answer.
     LedgerUnavailable => "ledger.unavailable",
     /// The real credential of the upstream, or another secret of the route, is not resolved.
@@ -111,10 +113,20 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     pub grade: Grade,
     pub retry: Retry,
-    /// The limit or budget that said no, by name; never the amounts of others.
+    /// The limit that said no, by name.
     pub limit: Option<crate::LimitId>,
+    /// The budget that said no; never the amounts of others.
+    pub budget: Option<Box<Exhausted>>,
     /// What a route's author wants said instead; boxed, since few refusals have it.
     pub custom: Option<Box<Custom>>,
+}
+
+/// A budget that cannot pay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exhausted {
+    pub budget: crate::BudgetId,
+    /// When its period ends and it can pay again; `None` when it never does by itself.
+    pub until: Option<crate::Timestamp>,
 }
 
 /// What a route's author wants of a refusal.
@@ -147,6 +159,7 @@ impl Refusal {
             grade: Grade::Open,
             retry: Retry::Never,
             limit: None,
+            budget: None,
             custom: None,
         }
     }

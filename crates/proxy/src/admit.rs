@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use ledger::{Answer, Denial, Reservation};
-use model::{Code, Custom, Refusal, Retry};
+use model::{Code, Custom, Exhausted, Paid, Refusal, Retry};
+use rules::budget::Hold;
 use rules::fact::Facts;
-use rules::limit::Short;
+use rules::limit::{OnOutage, Short};
 use rules::plan::{DrawRule, Plan, plan};
 use rules::price::{Evidence, Unpriced};
 
@@ -46,6 +47,7 @@ pub(crate) async fn admit(
     let draft = plan(&trip.snapshot, limit_req, identified.route(), &facts, now);
     let plan = draft.price(&Evidence::default()).map_err(|unpriced| unknown(&unpriced))?;
     trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
+    trip.learnt().budgets = plan.holds.iter().map(unpaid).collect();
     let core = Arc::clone(&trip.core);
     let decided = match core.shared.ledger.take(&plan, core.shared.clock.uptime()) {
         Answer::Now(decided) => decided,
@@ -55,6 +57,12 @@ pub(crate) async fn admit(
         Ok(reservation) => reservation,
         Err(Denial::Short { draw, short }) => return Err(exceeded(&plan, draw, short)),
         Err(Denial::Full { draw }) => without_room(&plan, draw)?,
+        Err(Denial::Overdrawn { hold, .. }) => return Err(overdrawn(&plan, hold)),
+        Err(Denial::Crowded { hold }) => without_account(&plan, hold)?,
+        Err(Denial::Mismatch) => {
+            let detail = "the request's id stands for another request's money";
+            return Err(Refusal::new(Code::Internal, detail).sealed());
+        }
         Err(Denial::Away) => {
             let uncounted = without_store(&plan);
             core.shared.ledger.note_uncounted(uncounted.is_ok());
@@ -87,15 +95,56 @@ fn without_room(plan: &Plan, draw: usize) -> Result<Reservation, Refusal> {
     Err(Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon))
 }
 
-/// The fleet's store is away: the request passes if each of its limits says so.
+/// The ledger has no room for an account: what the budget's author wants then.
+fn without_account(plan: &Plan, hold: usize) -> Result<Reservation, Refusal> {
+    if plan.holds.get(hold).is_some_and(passes_without_ledger) {
+        return Ok(uncounted(plan));
+    }
+    let detail = "the ledger has no room for another account";
+    Err(Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon))
+}
+
+fn passes_without_ledger(hold: &Hold) -> bool {
+    hold.budget.shadow
+        || match hold.budget.on_outage {
+            OnOutage::Allow => true,
+            OnOutage::Refuse | OnOutage::Share => false,
+        }
+}
+
+/// What a hold is for the record before anything is paid.
+fn unpaid(hold: &Hold) -> Paid {
+    Paid {
+        budget: hold.row.budget.clone(),
+        unit: hold.budget.unit.clone(),
+        held: hold.amount,
+        charged: model::Amount::ZERO,
+    }
+}
+
+/// A budget cannot pay. Only its name is told, and when its period ends.
+fn overdrawn(plan: &Plan, hold: usize) -> Refusal {
+    let Some(hold) = plan.holds.get(hold) else {
+        return Refusal::new(Code::BudgetExhausted, "a budget is used up");
+    };
+    let budget = hold.row.budget.clone();
+    let mut refusal =
+        Refusal::new(Code::BudgetExhausted, format!("the budget `{budget}` is used up"));
+    let until = hold.budget.calendar.at(hold.row.period).end;
+    refusal.budget = Some(Box::new(Exhausted { budget, until }));
+    refusal
+}
+
+/// The fleet's store is away: the request passes if each of its limits and budgets says so.
 fn without_store(plan: &Plan) -> Result<Reservation, Refusal> {
     let refuses = |rule: &DrawRule| !rule.is_shadow() && !rule.passes_without_ledger();
-    let Some(draw) = plan.draws.iter().find(|draw| refuses(&draw.rule)) else {
+    let draw = plan.draws.iter().find(|draw| refuses(&draw.rule));
+    if draw.is_none() && plan.holds.iter().all(passes_without_ledger) {
         return Ok(uncounted(plan));
-    };
+    }
     let detail = "the ledger of the fleet cannot be reached";
     let mut refusal = Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon);
-    refusal.limit = Some(draw.rule.id());
+    refusal.limit = draw.map(|draw| draw.rule.id());
     Err(refusal)
 }
 

@@ -127,6 +127,7 @@ pub const fn status_of(code: Code) -> StatusCode {
         | Code::BodyBroken => StatusCode::BAD_REQUEST,
         Code::MethodRefused | Code::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,
         Code::RouteNotFound => StatusCode::NOT_FOUND,
+        Code::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
         Code::IdentityRefused => StatusCode::UNAUTHORIZED,
         // No SDK comes back by itself after a 402.
         Code::BudgetPriceUnknown => StatusCode::PAYMENT_REQUIRED,
@@ -164,6 +165,7 @@ const fn title(code: Code) -> &'static str {
         Code::LimitExceeded => "a rate limit is used up",
         Code::LimitNever => "the request is more than its limit ever allows",
         Code::BudgetPriceUnknown => "what the request costs cannot be known",
+        Code::BudgetExhausted => "a budget is used up",
         Code::LedgerUnavailable => "the limits of this request cannot be counted now",
         Code::SecretUnresolved => "a secret of this route is not available",
         Code::UpstreamAbsent => "the route has no upstream",
@@ -211,6 +213,11 @@ fn body_of(refusal: &Refusal, status: StatusCode, id: RequestId) -> (&'static st
     });
     if let (Some(limit), Some(object)) = (&refusal.limit, object.as_object_mut()) {
         object.insert("limit".to_owned(), json!(limit.as_str()));
+    }
+    if let (Some(exhausted), Some(object)) = (&refusal.budget, object.as_object_mut()) {
+        object.insert("budget".to_owned(), json!(exhausted.budget.as_str()));
+        let until = exhausted.until.map(rules::budget::moment_text);
+        object.insert("period_end".to_owned(), json!(until));
     }
     ("application/json", Bytes::from(format!("{object}\n")))
 }

@@ -246,6 +246,7 @@ fn begun(core: &Core, peer: Peer, id: RequestId, request: &Request<Incoming>) ->
         identity: None,
         operation: None,
         limits: Vec::new(),
+        budgets: Vec::new(),
         attempt: None,
         forwarded_path: None,
         status: 0,

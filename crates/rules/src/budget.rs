@@ -17,7 +17,7 @@ use crate::plan::Subject;
 use crate::price::Tariff;
 use crate::selector::{Selector, SelectorIndex, Selects};
 
-pub use calendar::{Calendar, Every, Period, zone};
+pub use calendar::{Calendar, Every, Period, moment_text, zone};
 
 /// A budget of the document (kind `budgets`).
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use model::{Amount, Bucket, Identity, LimitId, Timestamp, Tokens};
+use model::{Amount, Bucket, Identity, LimitId, ReservationId, Timestamp, Tokens};
 
 use crate::budget::{Budget, Hold, RowKey};
 use crate::fact::Facts;
@@ -18,6 +18,8 @@ use crate::variable::Variable;
 /// Everything a request draws on: taken in one atomic step, all or nothing.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// The holds are made once under this id, however often the plan is taken.
+    pub id: ReservationId,
     pub draws: Vec<Draw>,
     pub holds: Vec<Hold>,
 }
@@ -134,6 +136,7 @@ impl DrawRule {
 /// A plan of which some holds still need a price. [`Draft::price`] makes it whole.
 #[derive(Debug)]
 pub struct Draft {
+    id: ReservationId,
     draws: Vec<Draw>,
     holds: Vec<Open>,
 }
@@ -184,7 +187,7 @@ impl Draft {
             let amount = tariff.as_ref().map_or(Amount::ONE, Tariff::held);
             holds.push(Hold { row, amount, budget, tariff });
         }
-        Ok(Plan { draws: self.draws, holds })
+        Ok(Plan { id: self.id, draws: self.draws, holds })
     }
 
     fn prices(&self) -> impl Iterator<Item = &Arc<Price>> {
@@ -226,7 +229,8 @@ pub fn plan(
         })
     });
     let draws = from_plugin.into_iter().chain(from_limits).collect();
-    Draft { draws, holds: opens(snapshot, route, facts, now) }
+    let id = ReservationId(facts.request_id.0);
+    Draft { id, draws, holds: opens(snapshot, route, facts, now) }
 }
 
 /// The holds of a request: one for each budget that binds it and in whose unit it has a price.

@@ -29,6 +29,9 @@ async fn a_record_holds_every_name_of_the_contract() {
         "method": "GET", "host": "api.example.com", "path": "/client/v4/zones",
         "query": "page=2&jwt=[secret]", "route": "1", "operation": "zones.list",
         "limits": ["routes/1"],
+            "budgets": [
+                {"budget": "acme", "unit": "requests", "held": "1", "charged": "1"}
+            ],
         "upstream": {"id": "cloudflare", "node": "api.cloudflare.com:443",
             "address": "198.51.100.4:443", "tries": 1, "status": 200},
         "status": 200, "refusal": "limit.exceeded", "ending": "complete", "received": 0,
@@ -191,6 +194,7 @@ prop_compose! {
         if is_bare {
             (made.route, made.identity, made.attempt) = (None, None, None);
             made.limits.clear();
+            made.budgets.clear();
         } else {
             made.route = Some(model::RouteId::new(&texts[10]));
             made.identity = Some(Identity {

@@ -187,6 +187,13 @@ const LENGTH_BITS: u32 = 30;
 /// In microseconds.
 const SECOND: u64 = 1_000_000;
 
+/// A moment as people read it: `2026-12-01T00:00:00Z` (RFC 3339).
+#[must_use]
+pub fn moment_text(moment: Timestamp) -> String {
+    let micros = i64::try_from(moment.as_micros()).unwrap_or(i64::MAX);
+    Moment::from_microsecond(micros).unwrap_or(Moment::MAX).to_string()
+}
+
 /// Before 1970 there is nothing to be paid.
 fn stamp(moment: Moment) -> Timestamp {
     Timestamp::from_micros(u64::try_from(moment.as_microsecond()).unwrap_or_default())

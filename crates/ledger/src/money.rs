@@ -1,0 +1,152 @@
+//! Money: what budgets hold for calls under way, and what calls did cost.
+//!
+//! A take makes a [`Held`]. Before the first byte of the call leaves, [`Held::dispatch`] makes
+//! durable that it may: from then on the money counts as spent, whatever happens, until the call
+//! is settled with what it did cost, or is shown to have had no effect.
+
+mod accounts;
+mod book;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use model::{Amount, ReservationId};
+use rules::budget::Hold;
+
+pub use accounts::Accounts;
+
+/// What a call holds of its budgets, until it is settled or void.
+///
+/// An obligation: dropped before [`Held::dispatch`] it voids, since nothing has left; dropped after
+/// it, it settles the whole of what it holds, since nobody knows what the call did. Nothing here
+/// blocks or fails but the dispatch.
+#[derive(Debug)]
+#[must_use = "what is dropped is void, or settled in full once it was dispatched"]
+pub struct Held {
+    id: ReservationId,
+    holds: Arc<[Hold]>,
+    standing: Standing,
+    store: Store,
+}
+
+/// How far a reservation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Held; nothing of the call has left.
+    Reserved,
+    /// The call may have left.
+    Dispatched,
+    /// What it did cost is posted.
+    Settled,
+    /// It had no effect and cost nothing.
+    Voided,
+}
+
+/// Where the accounts are kept.
+#[derive(Clone, Debug)]
+enum Store {
+    /// In this process.
+    Own(Arc<Accounts>),
+}
+
+/// Why a call may not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DispatchError {
+    /// Its reservation has ended: it was settled, or is void.
+    #[error("its reservation has ended")]
+    Ended,
+    /// It could not be made durable in time that the call leaves.
+    #[error("its reservation was not written in time")]
+    Late,
+}
+
+impl Held {
+    fn own(accounts: &Arc<Accounts>, id: ReservationId, holds: Arc<[Hold]>, at: Standing) -> Self {
+        Self { id, holds, standing: at, store: Store::Own(Arc::clone(accounts)) }
+    }
+
+    /// The id it was made under.
+    #[must_use]
+    pub const fn id(&self) -> ReservationId {
+        self.id
+    }
+
+    /// What is held, in the order of the plan.
+    #[must_use]
+    pub fn holds(&self) -> &[Hold] {
+        &self.holds
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Makes durable that the call leaves: as durable as the budgets want it. Once that is done,
+    /// doing it again costs nothing.
+    ///
+    /// # Errors
+    /// When the call may not leave. It still holds, and may be void.
+    pub async fn dispatch(&mut self) -> Result<(), DispatchError> {
+        match self.standing {
+            Standing::Reserved => {}
+            Standing::Dispatched => return Ok(()),
+            Standing::Settled | Standing::Voided => return Err(DispatchError::Ended),
+        }
+        match &self.store {
+            Store::Own(accounts) => accounts.dispatch(self.id, &self.holds).await?,
+        }
+        self.standing = Standing::Dispatched;
+        Ok(())
+    }
+
+    /// Ends it with what the call did cost: an amount for each hold, in their order; the held one
+    /// where none is given. More than was held is booked all the same.
+    pub fn settle(mut self, costs: &[Amount]) {
+        self.end(Standing::Settled, costs);
+    }
+
+    /// Ends it: the call had no effect, which is certain.
+    pub fn void(mut self) {
+        self.end(Standing::Voided, &[]);
+    }
+
+    /// Ends it if it has not ended.
+    fn end(&mut self, how: Standing, costs: &[Amount]) {
+        let before = std::mem::replace(&mut self.standing, how);
+        match (&self.store, before, how) {
+            (_, Standing::Settled | Standing::Voided, _)
+            | (_, _, Standing::Reserved | Standing::Dispatched) => self.standing = before,
+            (Store::Own(accounts), _, Standing::Settled) => accounts.settle(self.id, costs),
+            (Store::Own(accounts), Standing::Dispatched, Standing::Voided) => {
+                accounts.void(self.id);
+            }
+            (Store::Own(accounts), Standing::Reserved, Standing::Voided) => {
+                accounts.release(self.id);
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        match self.standing {
+            Standing::Reserved => self.end(Standing::Voided, &[]),
+            Standing::Dispatched => self.end(Standing::Settled, &[]),
+            Standing::Settled | Standing::Voided => {}
+        }
+    }
+}
+
+impl PartialEq for Held {
+    /// Whether both stand for one reservation.
+    fn eq(&self, other: &Self) -> bool {
+        (self.id, self.standing) == (other.id, other.standing)
+    }
+}
+
+impl Eq for Held {}
