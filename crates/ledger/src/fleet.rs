@@ -8,8 +8,9 @@
 mod address;
 mod batch;
 mod breaker;
-mod coarse;
+pub(crate) mod coarse;
 mod key;
+pub(crate) mod lease;
 mod line;
 mod link;
 mod memory;

@@ -11,6 +11,8 @@ mod limit;
 mod metrics;
 mod money;
 pub mod repeat;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod storage;
 
 pub use embedded::Embedded;

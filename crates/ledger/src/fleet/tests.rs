@@ -1,6 +1,7 @@
 //! Laws of the fleet's ledger, against a real Redis.
 
 mod differential;
+mod lease;
 mod migration;
 mod outage;
 mod reach;

@@ -1,32 +1,11 @@
-//! The checker of the promise: in every window of length `w` at most `burst + rate · w` passes.
-//!
-//! It replays a log through an ideal bucket, which is the generic cell rate algorithm: in one
-//! pass after a sort it judges all windows, those of no width included. It is held against a
-//! checker that looks at each pair, and against limiters that break the promise.
+//! The checker of the promise is held against one that looks at each pair, and against limiters
+//! that break the promise.
 
 use model::{Bucket, Rate, Tokens};
 use proptest::prelude::*;
 
 use super::Duration;
-
-/// The most units that were ever drawn beyond what came back, of tokens taken at these times in
-/// microseconds. The promise is kept iff that is at most the capacity.
-pub(crate) fn worst(bucket: Bucket, log: &[u64]) -> i128 {
-    let mut sorted = log.to_vec();
-    sorted.sort_unstable();
-    let (mut drawn, mut before, mut worst) = (0_i128, 0, 0);
-    for at in sorted {
-        let back = i128::from(bucket.refill()) * i128::from(at - before);
-        drawn = (drawn - back).max(0) + i128::from(bucket.unit());
-        worst = worst.max(drawn);
-        before = at;
-    }
-    worst
-}
-
-pub(crate) fn is_kept(bucket: Bucket, log: &[u64]) -> bool {
-    worst(bucket, log) <= i128::from(bucket.capacity())
-}
+pub(crate) use crate::simulation::{is_kept, worst};
 
 /// The same by the promise's own words: each window from one take to another.
 fn worst_by_pairs(bucket: Bucket, log: &[u64]) -> i128 {

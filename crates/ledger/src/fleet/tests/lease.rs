@@ -1,0 +1,4 @@
+//! Laws of leases.
+
+mod adversary;
+mod script;
