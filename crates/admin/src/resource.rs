@@ -243,7 +243,8 @@ const fn id_member(kind: Kind) -> &'static str {
         | Kind::Route
         | Kind::ConsumerGroup
         | Kind::Credential
-        | Kind::Limit => "id",
+        | Kind::Limit
+        | Kind::UpstreamQuota => "id",
     }
 }
 

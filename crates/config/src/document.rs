@@ -18,6 +18,7 @@ pub(crate) mod consumer_group;
 pub(crate) mod credential;
 mod head;
 pub(crate) mod limit;
+pub(crate) mod quota;
 pub(crate) mod route;
 pub(crate) mod secret;
 pub(crate) mod upstream;
@@ -34,6 +35,7 @@ pub(crate) enum Document {
     Consumer(Box<consumer::Document>),
     Credential(credential::Document),
     Limit(Arc<rules::limit::Limit>),
+    UpstreamQuota(Arc<rules::quota::Quota>),
 }
 
 /// A name of another resource inside a document.
@@ -78,6 +80,10 @@ const fn shape(kind: Kind) -> Shape {
         Kind::Limit => Shape {
             read: |r, v| limit::read(r, v).map(Arc::new).map(Document::Limit),
             links: limit::links,
+        },
+        Kind::UpstreamQuota => Shape {
+            read: |r, v| quota::read(r, v).map(Arc::new).map(Document::UpstreamQuota),
+            links: quota::links,
         },
     }
 }

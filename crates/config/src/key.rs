@@ -56,6 +56,8 @@ kinds! {
     Credential => "credentials", "credential", "credential", None;
     /// A rate that holds over the whole fleet.
     Limit => "limits", "limit", "limit", None;
+    /// What an upstream lets everybody on one credential do.
+    UpstreamQuota => "upstream_quotas", "upstream_quota", "upstream quota", None;
 }
 
 impl Kind {
@@ -136,7 +138,8 @@ impl Key {
             | Kind::Route
             | Kind::ConsumerGroup
             | Kind::Credential
-            | Kind::Limit => "id",
+            | Kind::Limit
+            | Kind::UpstreamQuota => "id",
         }
     }
 }

@@ -15,6 +15,7 @@ mod line;
 mod link;
 mod memory;
 mod repeat;
+mod ring;
 mod script;
 mod shard;
 mod shut;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use model::{Clock, Uptime};
 use rules::plan::Plan;
 use rustls::ClientConfig;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 pub use self::address::{Address, AddressError};
@@ -37,6 +38,7 @@ pub use self::key::{Organisation, OrganisationError};
 use self::line::Line;
 use self::link::Dialer;
 use self::memory::Memory;
+pub(crate) use self::ring::Road;
 use self::shard::Shard;
 use self::shut::Shut;
 use crate::limit::worst;
@@ -68,6 +70,7 @@ pub struct Fleet {
     metrics: Metrics,
     shut: Arc<Shut>,
     line: Line,
+    road: watch::Receiver<Option<Road>>,
 }
 
 /// A take that is under way.
@@ -98,6 +101,7 @@ impl Fleet {
             tasks: tasks.clone(),
         };
         let line = Line::default();
+        let (ways, road) = watch::channel(None);
         let shard = Shard {
             line: line.clone(),
             asks: asked,
@@ -106,9 +110,11 @@ impl Fleet {
             metrics: metrics.clone(),
             clock,
             call_max: patience * 4 / 5,
+            road: ways,
         };
         tasks.spawn(shard.run());
-        Self { asks, is_up, organisation, patience, metrics, shut: Arc::default(), line }
+        let shut = Arc::default();
+        Self { asks, is_up, organisation, patience, metrics, shut, line, road }
     }
 
     /// Whether takes go to the store now.
@@ -146,6 +152,16 @@ impl Fleet {
         }
         let notes = Some((Arc::clone(&self.shut), now));
         self.take(plan).map(|pending| Pending { notes, ..pending })
+    }
+
+    /// The link in use, and how long a call of it may take.
+    pub(crate) fn road(&self) -> Option<(Road, Duration)> {
+        let road = self.road.borrow().clone();
+        road.map(|road| (road, self.patience * 4 / 5))
+    }
+
+    pub(crate) const fn organisation(&self) -> &Organisation {
+        &self.organisation
     }
 
     pub(crate) fn note_uncounted(&self, passed: bool) {

@@ -6,6 +6,7 @@ use crate::budget::BudgetIndex;
 use crate::identity::Agents;
 use crate::limit::LimitIndex;
 use crate::price::PriceIndex;
+use crate::quota::QuotaIndex;
 use crate::route::RouteIndex;
 use crate::upstream::HostCredential;
 
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub limits: LimitIndex,
     pub budgets: BudgetIndex,
     pub prices: PriceIndex,
+    /// What upstreams let everybody on one credential do.
+    pub quotas: QuotaIndex,
     /// What this node keeps for hosts; a few, searched in turn.
     pub credentials: Vec<HostCredential>,
     /// References to secrets that this node could not resolve, by the place that names them.

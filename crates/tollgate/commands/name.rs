@@ -34,9 +34,15 @@ pub(crate) fn path(kind: Kind, id: &str) -> Result<String> {
         (Kind::Credential, None) => bail!(misused(&format!("`{id}` is not AGENT/ID"))),
         (Kind::Secret, None) => bail!(misused(&format!("`{id}` is not MANAGER/ID"))),
         (Kind::Credential | Kind::Secret, Some((parent, own))) => (Some(parent), own),
-        (Kind::Upstream | Kind::Route | Kind::ConsumerGroup | Kind::Consumer | Kind::Limit, _) => {
-            (None, id)
-        }
+        (
+            Kind::Upstream
+            | Kind::Route
+            | Kind::ConsumerGroup
+            | Kind::Consumer
+            | Kind::Limit
+            | Kind::UpstreamQuota,
+            _,
+        ) => (None, id),
     };
     let named = match (kind, parent) {
         (Kind::Consumer, _) => agent(own).map(|_| ()),

@@ -45,7 +45,8 @@ impl AgentsMemory {
                 Kind::Credential => {
                     credentials.insert(key.clone());
                 }
-                Kind::Secret | Kind::Upstream | Kind::Route | Kind::Limit => {}
+                Kind::Secret | Kind::Upstream | Kind::Route | Kind::Limit | Kind::UpstreamQuota => {
+                }
             }
         }
         for key in consumers {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rules::budget::BudgetIndex;
 use rules::limit::LimitIndex;
 use rules::price::PriceIndex;
+use rules::quota::QuotaIndex;
 use rules::{Snapshot, Unresolved};
 
 use super::Resolve;
@@ -35,6 +36,7 @@ pub(super) struct Memory {
     routes: RoutesMemory,
     agents: AgentsMemory,
     limits: LimitIndex,
+    quotas: QuotaIndex,
 }
 
 impl Memory {
@@ -57,6 +59,14 @@ impl Memory {
                 _ => None,
             });
             self.limits = LimitIndex::build(limits.collect());
+        }
+        if stale.iter().any(|key| key.kind == Kind::UpstreamQuota) {
+            let quotas = self.opened.of(Kind::UpstreamQuota);
+            let quotas = quotas.filter_map(|(_, document)| match document {
+                Document::UpstreamQuota(quota) => Some(Arc::clone(quota)),
+                _ => None,
+            });
+            self.quotas = QuotaIndex::build(&quotas.collect::<Vec<_>>());
         }
         let faults = self.opened.faults();
         let compiled = if faults.is_empty() { Ok(self.snapshot()) } else { Err(faults) };
@@ -87,6 +97,7 @@ impl Memory {
             limits: self.limits.clone(),
             budgets: BudgetIndex::default(),
             prices: PriceIndex::default(),
+            quotas: self.quotas.clone(),
             credentials: Vec::new(),
             unresolved: unresolved.into_iter().map(|(_, unresolved)| unresolved).collect(),
         }

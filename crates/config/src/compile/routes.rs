@@ -33,7 +33,8 @@ impl RoutesMemory {
                 | Kind::ConsumerGroup
                 | Kind::Consumer
                 | Kind::Credential
-                | Kind::Limit => {}
+                | Kind::Limit
+                | Kind::UpstreamQuota => {}
             }
         }
         for key in &touched {

@@ -52,7 +52,7 @@ const PER: &[(&str, Per)] = &[
 const MODE: &[(&str, Mode)] =
     &[("exact", Mode::Exact), ("leased", Mode::Leased), ("auto", Mode::Auto)];
 
-const ON_OUTAGE: &[(&str, OnOutage)] =
+pub(super) const ON_OUTAGE: &[(&str, OnOutage)] =
     &[("refuse", OnOutage::Refuse), ("share", OnOutage::Share), ("allow", OnOutage::Allow)];
 
 /// Reads `rate` every `interval`, and `burst`. Without a burst the bucket holds what one interval
@@ -100,7 +100,7 @@ fn bucket(object: &mut Object<'_, '_>) -> Option<Bucket> {
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Reads a number of seconds, or a text such as `10s` and `5m`.
-fn interval<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Duration> {
+pub(super) fn interval<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Duration> {
     if value.is_string() {
         return pattern((1, 16), with_unit)(reader, value);
     }
@@ -139,7 +139,7 @@ const UNITS: [(&str, u64); 5] =
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
-fn selector<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Selector> {
+pub(super) fn selector<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Selector> {
     let mut object = reader.object(value)?;
     let routes = object.optional("routes", unique(1, NAMES_MAX, id));
     let agents = object.optional("agents", unique(1, NAMES_MAX, named));
@@ -169,19 +169,23 @@ pub(crate) fn method<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<St
 }
 
 /// Names in one list of a selector.
-const NAMES_MAX: usize = 4_096;
+pub(super) const NAMES_MAX: usize = 4_096;
 
 /// The routes, agents and teams that a limit names.
 pub(crate) fn links(value: &Value) -> Vec<Link> {
+    value.get("match").map_or_else(Vec::new, |selector| selector_links(selector, "/match"))
+}
+
+/// What a selector at this place names.
+pub(super) fn selector_links(selector: &Value, at: &str) -> Vec<Link> {
     let named =
         [("routes", Kind::Route), ("agents", Kind::Consumer), ("teams", Kind::ConsumerGroup)];
-    let Some(selector) = value.get("match") else { return Vec::new() };
     let mut links = Vec::new();
     for (name, kind) in named {
         let items = selector.get(name).and_then(Value::as_array);
         for (index, item) in items.into_iter().flatten().enumerate() {
             let id = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
-            let path = pointer::join(&format!("/match/{name}"), &index.to_string());
+            let path = pointer::join(&format!("{at}/{name}"), &index.to_string());
             links.push(Link { path, key: Key::new(kind, id) });
         }
     }

@@ -535,6 +535,58 @@ fn a_limit_is_checked() {
     check_kind(Kind::Limit, "1", json!({"per": "run", "rate": 1e300}), &["/rate: is too large"]);
 }
 
+#[test]
+fn an_upstream_quota_is_checked() {
+    let full = json!({
+        "match": {"upstreams": ["cf", 7], "hosts": ["api.cloudflare.com"]}, "per": "upstream",
+        "quota": 1200, "window": "5m", "burst": 60, "reserve": "10%", "block": "10m",
+        "classes": {"interactive": {"teams": ["chat"]}, "automation": {"routes": ["1"]},
+                    "bulk": {"agents": ["a"]}, "default": "bulk", "header": "x-class"},
+        "weights": {"agents": {"a": 3}, "teams": {"dns": 2}},
+        "queue": {"max": 10, "deadline": "2s"}, "on_outage": "allow", "desc": "d",
+    });
+    check_kind(Kind::UpstreamQuota, "1", full, &[]);
+    let faults = &[
+        "/block: expected a whole number from 1",
+        "/burst: expected 0 to be at least 1",
+        "/classes/bulk/agents: expected at least 1 items",
+        "/classes/default: unknown value `high`",
+        "/classes/header: is not the name of a header field",
+        "/classes/urgent: unknown field `urgent`",
+        "/match: needs `upstreams` or `hosts`",
+        "/match/routes: unknown field `routes`",
+        "/on_outage: unknown value `panic`",
+        "/per: unknown value `agent`",
+        "/queue/deadline: expected at most 10m",
+        "/queue/max: expected 0 to be at least 1",
+        "/quota: expected an integer",
+        "/reserve: expected a number of calls",
+        "/weights/agents/a: expected 101 to be at most 100",
+        "/weights/agents/a b: is not a name",
+        "/weights/teams: expected an object",
+        "/window: expected a window from 1s to 1d",
+    ];
+    let value = json!({
+        "match": {"routes": ["1"]}, "per": "agent", "quota": "x", "window": "2d", "burst": 0,
+        "reserve": "x%", "block": "x", "weights": {"agents": {"a": 101, "a b": 1}, "teams": []},
+        "classes": {"urgent": {}, "default": "high", "header": "a b", "bulk": {"agents": []}},
+        "queue": {"max": 0, "deadline": "11m"}, "on_outage": "panic",
+    });
+    check_kind(Kind::UpstreamQuota, "1", value, faults);
+    let with = |name: &str, value: Value| {
+        let mut quota = json!({"match": {"hosts": ["a"]}, "quota": 10, "window": 60});
+        quota[name] = value;
+        quota
+    };
+    let check = |name: &str, value: Value, expected: &str| {
+        check_kind(Kind::UpstreamQuota, "1", with(name, value), &[expected]);
+    };
+    check("burst", json!(11), "/burst: is more than `quota`");
+    check("reserve", json!(10), "/reserve: leaves nothing of `quota`");
+    check("match", json!({"hosts": ["a:443"]}), "/match/hosts/0: expected a host without a port");
+    check("quota", json!(10_000_001), "/quota: expected 10000001 to be at most 10000000");
+}
+
 /// A limit of one token with these further members.
 #[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
 fn check_limit(members: Value, expected: &[&str]) {

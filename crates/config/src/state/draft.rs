@@ -110,7 +110,11 @@ impl Draft {
             Kind::Consumer | Kind::Credential | Kind::Secret => {
                 Some(Fault::new("", format!("a {words} cannot be made without an id")))
             }
-            Kind::Route | Kind::Upstream | Kind::ConsumerGroup | Kind::Limit => None,
+            Kind::Route
+            | Kind::Upstream
+            | Kind::ConsumerGroup
+            | Kind::Limit
+            | Kind::UpstreamQuota => None,
         };
         let named = value.get("id").is_some();
         let fault = fault.or_else(|| {

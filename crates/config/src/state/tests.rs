@@ -230,6 +230,18 @@ fn a_limit_names_what_is_there_and_what_it_names_stays() {
     check_link("limits/1", agents, "/match/agents/0", "agents/bob", json!({}));
     let teams = limit(json!({"teams": ["dns"]}));
     check_link("limits/1", teams, "/match/teams/0", "teams/dns", json!({}));
+    let quota = json!({"match": {"upstreams": ["cf"]}, "quota": 1, "window": 1});
+    let nodes = json!({"nodes": {"a:80": 1}});
+    check_link("upstream_quotas/1", quota, "/match/upstreams/0", "upstreams/cf", nodes);
+    let with = |name: &str, value: Value| {
+        let mut quota = json!({"match": {"hosts": ["a"]}, "quota": 1, "window": 1});
+        quota[name] = value;
+        quota
+    };
+    let weighted = with("weights", json!({"agents": {"bob": 2}}));
+    check_link("upstream_quotas/1", weighted, "/weights/agents/bob", "agents/bob", json!({}));
+    let classed = with("classes", json!({"bulk": {"teams": ["dns"]}}));
+    check_link("upstream_quotas/1", classed, "/classes/bulk/teams/0", "teams/dns", json!({}));
 }
 
 #[test]

@@ -41,6 +41,12 @@ impl Organisation {
         ["repeat", "answer"].map(|kind| format!("{{{}}}:{kind}:{id}", self.0).into_bytes())
     }
 
+    /// The key of what is known of a credential at its upstream.
+    pub(crate) fn quota(&self, quota: &str, subject: &str) -> Vec<u8> {
+        let name = format!("quota:{}:{quota}:{subject}", quota.len());
+        format!("{{{}}}:{name}", self.0).into_bytes()
+    }
+
     /// The key of a bucket. Two buckets never share one: what could hold anything stands last or
     /// behind its length, and a name that is long is told by its SHA-256.
     pub(crate) fn bucket(&self, key: &BucketKey) -> Vec<u8> {

@@ -10,6 +10,7 @@ use model::Clock;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError};
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -17,6 +18,7 @@ use super::batch::{Arguments, Ask, DRAWS_MAX, unpack};
 use super::breaker::Breaker;
 use super::line::Line;
 use super::link::{self, Dialer, Joined, Link};
+use super::ring::Road;
 use super::script::Script;
 use crate::metrics::{Call, CallResult, Epoch, EpochFound, Metrics};
 
@@ -30,6 +32,8 @@ pub(crate) struct Shard {
     /// For each call.
     pub(crate) call_max: Duration,
     pub(crate) line: Line,
+    /// The link in use, for steps of quotas.
+    pub(crate) road: watch::Sender<Option<Road>>,
 }
 
 /// Why a link is given up.
@@ -43,6 +47,8 @@ enum Lost {
     Epoch,
     #[error("it answered nonsense")]
     Nonsense,
+    #[error("a quota could not be counted by it")]
+    Doubted,
     #[error("a call's task ended early")]
     Task(#[source] tokio::task::JoinError),
 }
@@ -57,7 +63,15 @@ impl Shard {
             self.tell_joined(&link);
             self.breaker.close();
             self.line.lend(&link);
-            let served = self.serve(&link).await;
+            let doubt = Arc::<Notify>::default();
+            self.road.send_replace(Some(Road {
+                connection: link.connection.clone(),
+                epoch: link.epoch,
+                epoch_key: self.dialer.organisation.epoch(),
+                doubt: Arc::clone(&doubt),
+            }));
+            let served = self.serve(&link, &doubt).await;
+            self.road.send_replace(None);
             self.line.take_back();
             match served {
                 Err(lost) => {
@@ -111,7 +125,7 @@ impl Shard {
 
     /// Sends what is asked, as much as there is whenever a call ends: under load calls grow by
     /// themselves, and nobody waits for a timer.
-    async fn serve(&mut self, link: &Link) -> Result<Unasked, Lost> {
+    async fn serve(&mut self, link: &Link, doubt: &Notify) -> Result<Unasked, Lost> {
         let (mut calls, mut waiting, mut arrived) = (JoinSet::new(), VecDeque::new(), Vec::new());
         let mut beat = Instant::now() + HEARTBEAT;
         loop {
@@ -129,6 +143,7 @@ impl Shard {
                     waiting.extend(arrived.drain(..));
                 }
                 () = self.line.is_lost() => return Err(Lost::Epoch),
+                () = doubt.notified() => return Err(Lost::Doubted),
                 () = sleep_until(beat), if calls.is_empty() => {
                     beat = Instant::now() + HEARTBEAT;
                     calls.spawn(ping(link.connection.clone(), self.call_max));

@@ -6,7 +6,9 @@ mod migration;
 mod outage;
 mod reach;
 mod relay;
+mod ring;
 pub(crate) mod store;
+mod store;
 mod window;
 
 use std::net::SocketAddr;

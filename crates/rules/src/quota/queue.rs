@@ -28,7 +28,8 @@ pub struct Join {
 
 impl Join {
     /// What one call of the flow costs, in virtual time.
-    const fn cost(&self) -> u64 {
+    #[must_use]
+    pub const fn cost(&self) -> u64 {
         SCALE.div_ceil(if self.weight == 0 { 1 } else { self.weight })
     }
 }

@@ -136,6 +136,10 @@ fn resources() -> Vec<(&'static str, Vec<Value>)> {
         json!({"per": "team", "rate": 2, "match": {"teams": ["t"]}}),
         json!({"per": "address", "rate": 3}),
     ];
+    let quotas = vec![
+        json!({"match": {"upstreams": ["1"]}, "quota": 5, "window": 1}),
+        json!({"match": {"hosts": ["a", "b"]}, "quota": 7, "window": 2, "per": "upstream"}),
+    ];
     let vault = |uri: &str| json!({"uri": uri, "prefix": "kv", "token": "$env://X"});
     vec![
         ("routes/1", routes.clone()),
@@ -152,6 +156,8 @@ fn resources() -> Vec<(&'static str, Vec<Value>)> {
         ("credentials/b/one", credentials),
         ("limits/1", limits.clone()),
         ("limits/2", limits),
+        ("upstream_quotas/1", quotas.clone()),
+        ("upstream_quotas/2", quotas),
         ("secrets/vault/1", vec![vault("http://v1"), vault("http://v2")]),
     ]
 }
@@ -261,6 +267,9 @@ fn shown(compiled: &Result<Snapshot, Vec<(Key, Fault)>>) -> Vec<String> {
     }
     lines.extend(shown_agents(snapshot));
     lines.extend(shown_limits(snapshot));
+    let routes = ["1", "2", "3"].map(RouteId::new);
+    let upstreams = routes.iter().filter_map(|id| snapshot.routes.get(id)?.upstream.as_ref());
+    lines.extend(upstreams.map(|upstream| format!("{:?}", snapshot.quotas.of(upstream))));
     lines
 }
 
