@@ -8,7 +8,6 @@ mod reach;
 mod relay;
 mod ring;
 pub(crate) mod store;
-mod store;
 mod window;
 
 use std::net::SocketAddr;
