@@ -1,9 +1,9 @@
 //! The fleet's ledger: buckets in Redis, which any number of nodes draw on.
 //!
 //! The script `take.lua` decides by the store's clock, in the arithmetic of `rules::limit`; what a
-//! decision means in full is computed from its few numbers by that arithmetic itself. What is
-//! absent: leases (each take is a trip to the store, shared with others), budgets, and recovery of
-//! what the store forgot.
+//! decision means in full is computed from its few numbers by that arithmetic itself. Where a
+//! bucket is leased (`lease.rs`), the node decides by itself. What is absent: budgets, and recovery
+//! of what the store forgot.
 
 mod address;
 mod batch;
@@ -11,15 +11,16 @@ mod breaker;
 pub(crate) mod coarse;
 mod key;
 pub(crate) mod lease;
-mod line;
 mod link;
 mod memory;
 mod repeat;
 mod ring;
+pub(crate) mod road;
 mod script;
 mod shard;
 mod shut;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,15 +36,17 @@ pub use self::address::{Address, AddressError};
 use self::batch::{Ask, DRAWS_MAX, Found, Want, wants};
 use self::breaker::Breaker;
 pub use self::key::{Organisation, OrganisationError};
-use self::line::Line;
+use self::lease::desk::{Desk, Held, Local};
+use self::lease::keeper::Keeper;
+use self::lease::table::Table;
 use self::link::Dialer;
 use self::memory::Memory;
-pub(crate) use self::ring::Road;
+use self::road::{Road, Roads};
 use self::shard::Shard;
 use self::shut::Shut;
 use crate::limit::worst;
 use crate::metrics::{Action, Metrics, Uncounted};
-use crate::{Denial, Reservation};
+use crate::{Answer, Denial, Reservation};
 
 /// What a fleet's ledger is made of.
 #[derive(Debug)]
@@ -69,18 +72,25 @@ pub struct Fleet {
     patience: Duration,
     metrics: Metrics,
     shut: Arc<Shut>,
-    line: Line,
-    road: watch::Receiver<Option<Road>>,
+    roads: Roads,
+    desk: Arc<Desk>,
 }
 
 /// A take that is under way.
-#[derive(Debug)]
 pub struct Pending {
     found: oneshot::Receiver<Found>,
     wants: Arc<[Want]>,
     patience: Duration,
     /// Where a refusal is noted, and when the store was asked.
     notes: Option<(Arc<Shut>, Uptime)>,
+    /// What leases gave already, and the clock by which they end.
+    held: Option<(Held, Arc<dyn Clock>)>,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").field("wants", &self.wants).finish_non_exhaustive()
+    }
 }
 
 impl Fleet {
@@ -100,21 +110,35 @@ impl Fleet {
             memory,
             tasks: tasks.clone(),
         };
-        let line = Line::default();
-        let (ways, road) = watch::channel(None);
+        let (road, roads) = watch::channel(None);
+        let call_max = patience * 4 / 5;
+        let (due, falls_due) = mpsc::channel(QUEUE_MAX);
+        let table = Arc::new(Table::new(LEASES_MAX));
+        let desk = Desk { table: Arc::clone(&table), due, clock: Arc::clone(&clock) };
+        let keeper = Keeper {
+            due: falls_due,
+            table,
+            roads: roads.clone(),
+            asks: asks.clone(),
+            organisation: organisation.clone(),
+            node: RandomState::new().hash_one(clock.now().as_micros()).to_le_bytes(),
+            call_max,
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+        };
+        tasks.spawn(keeper.run());
         let shard = Shard {
-            line: line.clone(),
             asks: asked,
             dialer,
             breaker,
+            roads: road,
             metrics: metrics.clone(),
             clock,
-            call_max: patience * 4 / 5,
-            road: ways,
+            call_max,
         };
         tasks.spawn(shard.run());
-        let shut = Arc::default();
-        Self { asks, is_up, organisation, patience, metrics, shut, line, road }
+        let (shut, desk) = (Arc::default(), Arc::new(desk));
+        Self { asks, is_up, organisation, patience, metrics, shut, roads, desk }
     }
 
     /// Whether takes go to the store now.
@@ -123,40 +147,64 @@ impl Fleet {
         self.is_up.load(Ordering::Relaxed)
     }
 
-    /// Asks for everything a plan draws on.
+    /// Takes everything a plan draws on, or nothing: of leases at once, of the store for the rest.
+    /// Where a lease is short the store decides on everything.
+    pub(crate) fn draw(&self, plan: &Plan, now: Uptime) -> Answer {
+        let pending = match self.desk.draw(plan, now.as_micros()) {
+            Local::Refused(denial) => Err(denial),
+            Local::Taken(held) if held.count() == plan.draws.len() => {
+                return Answer::Now(Ok(held.into_reservation(plan)));
+            }
+            Local::Taken(held) => self.ask_unless_shut(plan, Some(held), now),
+            Local::Nothing => self.ask_unless_shut(plan, None, now),
+        };
+        pending.map_or_else(|denial| Answer::Now(Err(denial)), Answer::Later)
+    }
+
+    /// Asks the store, unless it has just refused the same.
+    fn ask_unless_shut(
+        &self,
+        plan: &Plan,
+        held: Option<Held>,
+        now: Uptime,
+    ) -> Result<Pending, Denial> {
+        if let Some(denial) = self.shut.denial(plan, now).filter(|_| self.is_up()) {
+            self.metrics.shut.inc();
+            return Err(denial);
+        }
+        let notes = Some((Arc::clone(&self.shut), now));
+        self.ask(plan, held).map(|pending| Pending { notes, ..pending })
+    }
+
+    /// Asks for everything a plan draws on, but what leases gave.
     ///
     /// # Errors
     /// [`Denial::Away`], at once, when the store is.
-    pub(crate) fn take(&self, plan: &Plan) -> Result<Pending, Denial> {
+    fn ask(&self, plan: &Plan, held: Option<Held>) -> Result<Pending, Denial> {
         if !self.is_up() || plan.draws.len() > DRAWS_MAX {
             return Err(Denial::Away);
         }
-        let wants = wants(&self.organisation, plan);
+        let is_leased = |at| held.as_ref().is_some_and(|held| held.found(at).is_some());
+        let wants = wants(&self.organisation, plan, is_leased);
         let (answer, found) = oneshot::channel();
         let ask = Ask { wants: Arc::clone(&wants), answer };
         self.asks.try_send(ask).map_err(|_| {
             self.metrics.queue_full.inc();
             Denial::Away
         })?;
-        Ok(Pending { found, wants, patience: self.patience, notes: None })
+        let held = held.map(|held| (held, Arc::clone(&self.desk.clock)));
+        Ok(Pending { found, wants, patience: self.patience, notes: None, held })
     }
 
-    /// The same, but the store is not asked where it has just refused the same.
-    ///
-    /// # Errors
-    /// That refusal; or as [`Fleet::take`].
-    pub(crate) fn take_unless_shut(&self, plan: &Plan, now: Uptime) -> Result<Pending, Denial> {
-        if let Some(denial) = self.shut.denial(plan, now).filter(|_| self.is_up()) {
-            self.metrics.shut.inc();
-            return Err(denial);
-        }
-        let notes = Some((Arc::clone(&self.shut), now));
-        self.take(plan).map(|pending| Pending { notes, ..pending })
+    /// Asks the store for everything a plan draws on.
+    #[cfg(test)]
+    pub(crate) fn take(&self, plan: &Plan) -> Result<Pending, Denial> {
+        self.ask(plan, None)
     }
 
     /// The link in use, and how long a call of it may take.
     pub(crate) fn road(&self) -> Option<(Road, Duration)> {
-        let road = self.road.borrow().clone();
+        let road = self.roads.borrow().clone();
         road.map(|road| (road, self.patience * 4 / 5))
     }
 
@@ -176,23 +224,39 @@ impl Pending {
     /// # Errors
     /// Which draw found its bucket short, or that the store is away.
     pub async fn wait(self, plan: &Plan) -> Result<Reservation, Denial> {
-        let Self { found, wants, patience, notes } = self;
+        let Self { found, wants, patience, notes, held } = self;
         let found = tokio::time::timeout(patience, found).await;
         let found = found.ok().and_then(Result::ok).ok_or(Denial::Away)?;
-        let settled = settle(plan, &wants, &found);
+        let settled = settle(plan, &wants, &found, held.as_ref().map(|(held, _)| held));
         if let (Err(Denial::Short { .. }), Some((shut, asked))) = (&settled, notes) {
             let draws = wants.iter().zip(&found.used);
             let shorts = draws.map(|(want, used)| want.coarse.take(*used, want.cost).err());
             shut.note(plan, shorts, asked);
         }
-        settled
+        let reservation = settled?;
+        if let Some((held, clock)) = held {
+            held.spend(&*clock)?;
+        }
+        Ok(reservation)
     }
 }
 
-/// What the store's decision means: the arithmetic of the embedded ledger on the levels found.
-fn settle(plan: &Plan, wants: &[Want], found: &Found) -> Result<Reservation, Denial> {
-    let draws = wants.iter().zip(&found.used);
-    let taken: Vec<_> = draws.map(|(want, used)| want.coarse.take(*used, want.cost)).collect();
+/// What the store's decision means: the arithmetic of the embedded ledger on the levels found, with
+/// what leases gave.
+fn settle(
+    plan: &Plan,
+    wants: &[Want],
+    found: &Found,
+    held: Option<&Held>,
+) -> Result<Reservation, Denial> {
+    let mut exact = wants.iter().zip(&found.used);
+    let taken: Option<Vec<_>> = (0..plan.draws.len())
+        .map(|at| match held.and_then(|held| held.found(at)) {
+            Some(found) => Some(found),
+            None => exact.next().map(|(want, used)| want.coarse.take(*used, want.cost)),
+        })
+        .collect();
+    let taken = taken.ok_or(Denial::Away)?;
     let denial = worst(plan, taken.iter().map(|taken| taken.err()));
     if found.granted != denial.is_none() {
         // The script and the arithmetic disagree: a defect, on which nothing may pass.
@@ -214,6 +278,9 @@ fn settle(plan: &Plan, wants: &[Want], found: &Found) -> Result<Reservation, Den
 
 /// Longest wait of a request to learn what the store says, or that it says nothing.
 pub const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Buckets that a node leases of at once. Further ones are drawn on exactly.
+const LEASES_MAX: usize = 65_536;
 
 /// Requests of a node that wait for the next call. When as many wait, the next is answered as if
 /// the store were away.

@@ -51,10 +51,7 @@ impl Ledger {
             // The fleet's store does not keep money yet, and a node's own would not be the fleet's.
             Some(_) if !plan.holds.is_empty() => Answer::Now(Err(Denial::Away)),
             Some(_) if plan.draws.is_empty() => Answer::Now(Ok(Reservation::default())),
-            Some(fleet) => match fleet.take_unless_shut(plan, now) {
-                Ok(pending) => Answer::Later(pending),
-                Err(denial) => Answer::Now(Err(denial)),
-            },
+            Some(fleet) => fleet.draw(plan, now),
         }
     }
 

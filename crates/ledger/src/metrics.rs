@@ -26,6 +26,24 @@ pub struct Metrics {
     pub(crate) queue_full: Counter,
     /// Requests refused without a call, since the store had just refused the same.
     pub(crate) shut: Counter,
+    /// Buckets that this node leases of, or would.
+    pub(crate) leases: Gauge,
+    /// Tokens of leases, by what became of them.
+    pub(crate) lease_tokens: Family<LeaseTokens, Counter>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct LeaseTokens {
+    pub(crate) fate: TokensFate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the variants' names are the label's values")]
+pub(crate) enum TokensFate {
+    granted,
+    spent,
+    returned,
+    lapsed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +95,8 @@ impl Default for Metrics {
             uncounted: Family::default(),
             queue_full: Counter::default(),
             shut: Counter::default(),
+            leases: Gauge::default(),
+            lease_tokens: Family::default(),
         }
     }
 }
@@ -84,7 +104,8 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { calls, seconds, plans, breaker, epochs, uncounted, queue_full, shut } = self;
+        let Self { calls, seconds, plans, breaker, epochs, uncounted, queue_full, .. } = self;
+        let Self { shut, leases, lease_tokens, .. } = self;
         registry.register("ledger_calls", "Calls of Redis that ended, by how", calls.clone());
         registry.register("ledger_call_seconds", "Duration of calls of Redis", seconds.clone());
         registry.register("ledger_call_plans", "Requests in one call of Redis", plans.clone());
@@ -108,6 +129,12 @@ impl Metrics {
             "ledger_shut",
             "Requests refused without a call, since Redis had just refused the same",
             shut.clone(),
+        );
+        registry.register("ledger_leases", "Buckets this node leases of", leases.clone());
+        registry.register(
+            "ledger_lease_tokens",
+            "Tokens of leases, by what became of them",
+            lease_tokens.clone(),
         );
     }
 }

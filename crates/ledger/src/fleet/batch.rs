@@ -37,8 +37,12 @@ pub(crate) struct Found {
     pub(crate) used: Vec<u64>,
 }
 
-/// What a plan wants of the store.
-pub(crate) fn wants(organisation: &Organisation, plan: &Plan) -> Arc<[Want]> {
+/// What a plan wants of the store: all draws but those that are leased.
+pub(crate) fn wants(
+    organisation: &Organisation,
+    plan: &Plan,
+    is_leased: impl Fn(usize) -> bool,
+) -> Arc<[Want]> {
     let want = |draw: &rules::plan::Draw| {
         debug_assert!(!matches!(draw.rule, DrawRule::Failures), "failures count on their node");
         Want {
@@ -48,7 +52,8 @@ pub(crate) fn wants(organisation: &Organisation, plan: &Plan) -> Arc<[Want]> {
             is_shadow: draw.rule.is_shadow(),
         }
     };
-    plan.draws.iter().map(want).collect()
+    let exact = plan.draws.iter().enumerate().filter(|(at, _)| !is_leased(*at));
+    exact.map(|(_, draw)| want(draw)).collect()
 }
 
 /// The arguments of one call.

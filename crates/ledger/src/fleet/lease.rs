@@ -6,7 +6,10 @@
 //! over, and what was held then is burnt.
 
 pub(crate) mod book;
+pub(crate) mod desk;
 pub(crate) mod draw;
 pub(crate) mod holding;
+pub(crate) mod keeper;
 pub(crate) mod purse;
+pub(crate) mod table;
 pub(crate) mod wire;

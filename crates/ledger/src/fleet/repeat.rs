@@ -81,21 +81,21 @@ impl Fleet {
         (flight, window): (u64, Duration),
         further: &[&[u8]],
     ) -> Result<Vec<u8>, Away> {
-        let mut connection = self.line.connection().ok_or(Away)?;
+        let mut road = self.roads.borrow().clone().ok_or(Away)?;
         let [known, answer] = self.organisation.repeat(&name.id);
         let keys = [self.organisation.epoch(), known, answer];
         let window = window.as_millis().max(1).to_string();
         let (flight, lease) = (flight.to_le_bytes(), LEASE.as_micros().to_string());
         let mut arguments = vec![step.as_bytes(), &flight, window.as_bytes(), lease.as_bytes()];
         arguments.extend(further);
-        let called = STEP.call(&mut connection, &keys, &arguments);
+        let called = STEP.call(&mut road.connection, &keys, &arguments);
         let answered = timeout(self.patience, called).await.map_err(|_| Away)?;
         let answered = answered.map_err(|error| {
             tracing::warn!(%error, step, "Redis did not take a step of a repeat");
             Away
         })?;
         if answered.is_empty() {
-            self.line.note_lost();
+            road.doubt();
             return Err(Away);
         }
         Ok(answered)

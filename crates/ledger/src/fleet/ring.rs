@@ -1,24 +1,10 @@
 //! Steps of quotas in the store: `ring.lua` decides as `rules::quota::Principal` does.
 
-use std::sync::Arc;
-
 use redis::RedisError;
-use redis::aio::MultiplexedConnection;
 use rules::quota::{Grant, Join, NEVER, News, Report, Rule, Step};
-use tokio::sync::Notify;
 
+use super::road::Road;
 use super::script::Script;
-
-/// A way to the store that is in use: what one step needs of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Road {
-    pub(crate) connection: MultiplexedConnection,
-    /// The epoch that every call names.
-    pub(crate) epoch: u64,
-    pub(crate) epoch_key: Vec<u8>,
-    /// Tells the link's owner that it is of no use.
-    pub(crate) doubt: Arc<Notify>,
-}
 
 /// Why a step was not answered.
 #[derive(Debug, thiserror::Error)]

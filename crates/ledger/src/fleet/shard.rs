@@ -10,15 +10,14 @@ use model::Clock;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError};
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::batch::{Arguments, Ask, DRAWS_MAX, unpack};
 use super::breaker::Breaker;
-use super::line::Line;
 use super::link::{self, Dialer, Joined, Link};
-use super::ring::Road;
+use super::road::Road;
 use super::script::Script;
 use crate::metrics::{Call, CallResult, Epoch, EpochFound, Metrics};
 
@@ -27,13 +26,12 @@ pub(crate) struct Shard {
     pub(crate) asks: Receiver<Ask>,
     pub(crate) dialer: Dialer,
     pub(crate) breaker: Breaker,
+    /// Where others find the link in use.
+    pub(crate) roads: watch::Sender<Option<Road>>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     /// For each call.
     pub(crate) call_max: Duration,
-    pub(crate) line: Line,
-    /// The link in use, for steps of quotas.
-    pub(crate) road: watch::Sender<Option<Road>>,
 }
 
 /// Why a link is given up.
@@ -47,7 +45,7 @@ enum Lost {
     Epoch,
     #[error("it answered nonsense")]
     Nonsense,
-    #[error("a quota could not be counted by it")]
+    #[error("somebody else could not use it")]
     Doubted,
     #[error("a call's task ended early")]
     Task(#[source] tokio::task::JoinError),
@@ -62,17 +60,10 @@ impl Shard {
         while let Ok(link) = self.connect().await {
             self.tell_joined(&link);
             self.breaker.close();
-            self.line.lend(&link);
-            let doubt = Arc::<Notify>::default();
-            self.road.send_replace(Some(Road {
-                connection: link.connection.clone(),
-                epoch: link.epoch,
-                epoch_key: self.dialer.organisation.epoch(),
-                doubt: Arc::clone(&doubt),
-            }));
-            let served = self.serve(&link, &doubt).await;
-            self.road.send_replace(None);
-            self.line.take_back();
+            let road = Road::over(&link, &self.dialer.organisation);
+            self.roads.send_replace(Some(road.clone()));
+            let served = self.serve(&link, &road).await;
+            self.roads.send_replace(None);
             match served {
                 Err(lost) => {
                     tracing::warn!(host = %link.host, error = chain(&lost), "Redis is given up");
@@ -125,7 +116,7 @@ impl Shard {
 
     /// Sends what is asked, as much as there is whenever a call ends: under load calls grow by
     /// themselves, and nobody waits for a timer.
-    async fn serve(&mut self, link: &Link, doubt: &Notify) -> Result<Unasked, Lost> {
+    async fn serve(&mut self, link: &Link, road: &Road) -> Result<Unasked, Lost> {
         let (mut calls, mut waiting, mut arrived) = (JoinSet::new(), VecDeque::new(), Vec::new());
         let mut beat = Instant::now() + HEARTBEAT;
         loop {
@@ -142,8 +133,7 @@ impl Shard {
                     }
                     waiting.extend(arrived.drain(..));
                 }
-                () = self.line.is_lost() => return Err(Lost::Epoch),
-                () = doubt.notified() => return Err(Lost::Doubted),
+                () = road.is_doubted() => return Err(Lost::Doubted),
                 () = sleep_until(beat), if calls.is_empty() => {
                     beat = Instant::now() + HEARTBEAT;
                     calls.spawn(ping(link.connection.clone(), self.call_max));

@@ -63,6 +63,15 @@ pub(crate) fn node(url: &str) -> Fleet {
 }
 
 fn node_with(url: &str, change: impl FnOnce(&mut Options)) -> Fleet {
+    start(url, change, &TaskTracker::new())
+}
+
+/// A node whose tasks can be waited for.
+fn node_of(url: &str, tasks: &TaskTracker) -> Fleet {
+    start(url, |options| options.patience = Duration::from_secs(20), tasks)
+}
+
+fn start(url: &str, change: impl FnOnce(&mut Options), tasks: &TaskTracker) -> Fleet {
     let roots = rustls::RootCertStore::empty();
     let tls = rustls_client(roots);
     let mut options = Options {
@@ -74,7 +83,7 @@ fn node_with(url: &str, change: impl FnOnce(&mut Options)) -> Fleet {
         metrics: Metrics::default(),
     };
     change(&mut options);
-    Fleet::start(options, Arc::new(SystemClock::start()), &TaskTracker::new())
+    Fleet::start(options, Arc::new(SystemClock::start()), tasks)
 }
 
 fn rustls_client(roots: rustls::RootCertStore) -> Arc<ClientConfig> {

@@ -314,7 +314,7 @@ impl World<'_> {
         let node = &mut self.nodes[at];
         let life = node.life;
         let Some(holding) = node.holdings.get(&bucket) else { return };
-        let Step { ask, again, is_over } = holding.check(clock, trip, &mut node.seq);
+        let Step { ask, again, is_over, .. } = holding.check(clock, trip, &mut node.seq);
         if is_over {
             node.holdings.remove(&bucket);
             return;

@@ -114,30 +114,32 @@ impl Book {
         if ask.is_some() {
             flight.sent = now;
         }
-        Some(Step { ask, again: self.resend_at(trip), is_over: false })
+        Some(Step { ask, again: self.resend_at(trip), ..Step::default() })
     }
 
     pub(crate) fn resend_at(&self, trip: u64) -> u64 {
         self.flight.map_or(0, |flight| (flight.sent + patience(trip)).min(flight.until()))
     }
 
-    /// Learns what was wanted since the last look.
+    /// Learns what was wanted since the last look: the tokens that were spent.
     #[expect(clippy::cast_precision_loss, reason = "these are estimates")]
-    pub(crate) fn look(&mut self, now: u64, tokens: u32, missed: u32) {
-        let wanted = self.seen.saturating_sub(tokens).saturating_add(missed);
+    pub(crate) fn look(&mut self, now: u64, tokens: u32, missed: u32) -> u32 {
+        let spent = self.seen.saturating_sub(tokens);
+        let wanted = spent.saturating_add(missed);
         (self.seen, self.pending) = (tokens, self.pending.saturating_add(wanted));
         if wanted > 0 {
             self.active = now;
         }
         let elapsed = now.saturating_sub(self.looked);
         if elapsed < LOOK_MIN {
-            return;
+            return spent;
         }
         let seconds = elapsed as f32 / 1e6;
         let rate = self.pending as f32 / seconds;
         let tau = if rate > self.demand { RISE } else { FALL };
         self.demand += (rate - self.demand) * (1.0 - (-seconds / tau).exp());
         (self.looked, self.pending) = (now, 0);
+        spent
     }
 
     pub(crate) const fn lapse(&mut self, tokens: u32) {
@@ -255,7 +257,7 @@ impl Book {
 
     pub(crate) fn rest(&self, now: u64, tokens: u32, until: u64) -> Step {
         let is_over = tokens == 0 && now.saturating_sub(self.active) >= FORGET_AFTER;
-        Step { ask: None, again: self.next_look(now, tokens, until), is_over }
+        Step { again: self.next_look(now, tokens, until), is_over, ..Step::default() }
     }
 
     /// Forgets what is under way: whether anything was.
@@ -297,7 +299,7 @@ const LENGTH_MAX: u64 = 2_000_000;
 const MARGIN: u64 = 2_000;
 
 /// Seconds in which the estimate of the demand follows upwards and downwards.
-const RISE: f32 = 0.05;
+const RISE: f32 = 0.1;
 const FALL: f32 = 0.5;
 
 /// Leases of fewer tokens cost more calls than they spare.

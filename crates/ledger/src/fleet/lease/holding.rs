@@ -41,6 +41,9 @@ pub(crate) struct Step {
     pub(crate) again: u64,
     /// Nobody draws on it any more, and nothing is held.
     pub(crate) is_over: bool,
+    /// Tokens that requests spent since the last look, and those that a lease's end took.
+    pub(crate) spent: u32,
+    pub(crate) lapsed: u32,
 }
 
 impl Holding {
@@ -92,6 +95,16 @@ impl Holding {
         !self.is_due.load(Ordering::Relaxed) && !self.is_due.swap(true, Ordering::Relaxed)
     }
 
+    /// It could not be told that it is to be looked at.
+    pub(crate) fn not_due(&self) {
+        self.is_due.store(false, Ordering::Relaxed);
+    }
+
+    /// Nobody spends it any more; what is held is still to be given back.
+    pub(crate) fn close(&self) {
+        self.purse.close();
+    }
+
     /// Looks at what is held and what is wanted. `trip` is a round trip to the store, `seq` the
     /// last number the node gave to an ask.
     pub(crate) fn check(&self, now: u64, trip: u64, seq: &mut u64) -> Step {
@@ -101,21 +114,22 @@ impl Holding {
             return step;
         }
         let missed = self.missed.swap(0, Ordering::Relaxed);
-        book.look(now, self.purse.tokens(), missed);
+        let spent = book.look(now, self.purse.tokens(), missed);
+        let mut lapsed = 0;
         if now >= self.purse.until() {
             // What is left of a lease that is over was not spent. If it lives at the store, it
             // takes it back.
-            let (_, lapsed) = self.purse.cut(0);
+            lapsed = self.purse.cut(0).1;
             book.lapse(lapsed);
         }
         let until = self.purse.until();
         let Some(aim) = book.decide(now, trip, (self.purse.tokens(), until)) else {
-            return book.rest(now, self.purse.tokens(), until);
+            return Step { spent, lapsed, ..book.rest(now, self.purse.tokens(), until) };
         };
         let (keep, back) = self.purse.cut(aim.most);
         *seq += 1;
         let ask = book.send(now, *seq, aim, (keep, back));
-        Step { ask: Some(ask), again: book.resend_at(trip), is_over: false }
+        Step { ask: Some(ask), again: book.resend_at(trip), is_over: false, spent, lapsed }
     }
 
     /// Takes the answer to an ask, and how many tokens it says are left in the store: when to look
@@ -160,10 +174,5 @@ impl Holding {
         self.purse.fill(0, 0);
         book.give_up();
         self.refused_until.store(0, Ordering::Relaxed);
-    }
-
-    /// Tokens held now.
-    pub(crate) fn tokens(&self, now: u64) -> u32 {
-        if now < self.purse.until() { self.purse.tokens() } else { 0 }
     }
 }

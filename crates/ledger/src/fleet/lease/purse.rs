@@ -55,10 +55,11 @@ impl Purse {
     /// Takes back what was spent for nothing, unless it was counted meanwhile: then it is lost,
     /// which is safe.
     pub(crate) fn undo(&self, spent: Spent, cost: u32) {
-        drop(self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+        let back = |state| {
             let (generation, tokens) = parts(state);
             (generation == spent.generation).then(|| word(generation, tokens.saturating_add(cost)))
-        }));
+        };
+        self.change(back);
     }
 
     /// Whether what was spent is still the node's to use: nobody counted it as used before.
@@ -81,18 +82,28 @@ impl Purse {
             let (generation, tokens) = parts(state);
             Some(word(generation.wrapping_add(1), tokens.min(most)))
         };
-        let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, cut);
-        let (_, tokens) = parts(before.unwrap_or_else(|state| state));
+        let (_, tokens) = parts(self.change(cut));
         (tokens.min(most), tokens.saturating_sub(most))
     }
 
     /// Adds what was granted; all that is held now lives until then.
     pub(crate) fn fill(&self, granted: u32, until: u64) {
         self.until.store(until, Ordering::Release);
-        drop(self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+        self.change(|state| {
             let (generation, tokens) = parts(state);
             Some(word(generation, tokens.saturating_add(granted)))
-        }));
+        });
+    }
+
+    /// Changes the word, or leaves it: what it was before.
+    fn change(&self, next: impl FnMut(u64) -> Option<u64>) -> u64 {
+        let changed = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        changed.unwrap_or_else(|state| state)
+    }
+
+    /// Nothing is spent any more.
+    pub(crate) fn close(&self) {
+        self.until.store(0, Ordering::Release);
     }
 
     pub(crate) fn ask_at(&self, low: u32) {

@@ -1,4 +1,5 @@
 //! Laws of leases.
 
 mod adversary;
+mod live;
 mod script;

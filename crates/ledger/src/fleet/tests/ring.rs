@@ -144,7 +144,7 @@ async fn a_store_that_lost_its_keys_grants_nothing_until_a_window_has_passed() {
     store.ask::<()>(&["FLUSHALL"]);
     let (road, _) = fleet.road().unwrap();
     assert!(road.clone().step(&key, &rule, 1, &one(2)).await.is_err(), "the epoch is gone");
-    road.doubt.notify_one();
+    road.doubt();
     let lost = super::wait_for("a new epoch", || {
         fleet.road().filter(|(other, _)| other.epoch != road.epoch)
     });

@@ -1,0 +1,231 @@
+//! Several nodes that lease of one Redis.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use model::{Bucket, Clock as _};
+use rules::limit::Mode;
+use tokio::task::JoinSet;
+
+use crate::fleet::tests::store::{Store, wait_for};
+use crate::fleet::tests::{draw, is_up, node, plan};
+use crate::simulation::{Chance, worst};
+use crate::{Answer, Denial, Fleet};
+use model::SystemClock;
+use rules::plan::{Draw, DrawRule, Plan};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A draw on the bucket of a limit with this mode.
+fn moded(name: &str, bucket: Bucket, mode: Mode) -> Draw {
+    let mut draw = draw(name, bucket);
+    if let DrawRule::Limit(limit) = &mut draw.rule {
+        Arc::make_mut(limit).mode = mode;
+    }
+    draw
+}
+
+async fn decide(node: &Fleet, plan: &Plan, clock: &SystemClock) -> Result<bool, Denial> {
+    match node.draw(plan, clock.uptime()) {
+        Answer::Now(decided) => decided.map(|_| true),
+        Answer::Later(pending) => pending.wait(plan).await.map(|_| false),
+    }
+}
+
+/// What nodes admitted: when, by the one clock of the machine, and for how long at most a
+/// decision was under way, in microseconds.
+#[derive(Default)]
+struct Log {
+    admitted: Vec<u64>,
+    slack: u64,
+    local: usize,
+}
+
+/// Holds, idleness and rushes until told to stop.
+async fn press(
+    node: Fleet,
+    plan: Arc<Plan>,
+    clock: SystemClock,
+    run: (Arc<AtomicBool>, u64),
+) -> Log {
+    let (stop, seed) = run;
+    let (mut log, mut chance) = (Log::default(), Chance(seed));
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..chance.below(60) {
+            attempt(&node, &plan, &clock, &mut log).await;
+            tokio::time::sleep(Duration::from_micros(chance.below(3_000))).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20 + chance.below(250))).await;
+        for _ in 0..600 {
+            attempt(&node, &plan, &clock, &mut log).await;
+            if log.admitted.len() % 16 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    log
+}
+
+async fn attempt(node: &Fleet, plan: &Plan, clock: &SystemClock, log: &mut Log) {
+    let before = clock.uptime().as_micros();
+    if let Ok(local) = decide(node, plan, clock).await {
+        let after = clock.uptime().as_micros();
+        log.admitted.push(after);
+        log.slack = log.slack.max(after - before);
+        log.local += usize::from(local);
+    }
+}
+
+/// Presses with leased, exact and undecided nodes at once while something happens to the store;
+/// then every window of every level is kept.
+async fn check_kept(store: &mut Store, happen: impl AsyncFnOnce(&mut Store)) {
+    let clock = SystemClock::start();
+    let wide = Bucket::from_parts(2, 1_000, 600_000).unwrap();
+    let modes = [Mode::Leased, Mode::Leased, Mode::Auto, Mode::Exact];
+    let (stop, mut pressers) = (Arc::<AtomicBool>::default(), JoinSet::new());
+    for (seed, mode) in modes.into_iter().enumerate() {
+        let node = node(&store.url());
+        is_up(&node).await;
+        let other = moded("narrow", Bucket::from_parts(1, 1_000, 500_000).unwrap(), Mode::Leased);
+        for presser in 0..2 {
+            let mut draws = vec![moded("wide", wide, mode)];
+            if presser == 1 && mode != Mode::Exact {
+                draws.push(moded("never-short", other.bucket, Mode::Exact));
+            }
+            let run = (Arc::clone(&stop), seed as u64 * 2 + presser);
+            pressers.spawn(press(node.clone(), Arc::new(plan(draws)), clock, run));
+        }
+    }
+    happen(store).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut all = Log::default();
+    for log in pressers.join_all().await {
+        all.admitted.extend(log.admitted);
+        all.slack = all.slack.max(log.slack);
+        all.local += log.local;
+    }
+    // A decision may have been made any time while it was under way.
+    let most = wide.capacity() + wide.refill() * all.slack;
+    let found = worst(wide, &all.admitted);
+    let (count, local, slack) = (all.admitted.len(), all.local, all.slack);
+    assert!(found <= i128::from(most), "{found} of {most}: {count}, {local} local, {slack} µs");
+    assert!(count > 600 && local > 100, "{count}, {local} local");
+}
+
+async fn pass(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modes_mix_on_one_bucket_and_every_window_is_kept() {
+    check_kept(&mut Store::start(), async |store| {
+        for _ in 0..5 {
+            pass(300).await;
+            store.ask::<String>(&["SCRIPT", "FLUSH"]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stands_still_lets_leases_run_out_and_no_window_is_broken() {
+    check_kept(&mut Store::start(), async |store| {
+        for _ in 0..2 {
+            pass(600).await;
+            store.signal("STOP");
+            pass(500).await;
+            store.signal("CONT");
+        }
+        pass(300).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_forgets_what_is_leased_breaks_no_window() {
+    check_kept(&mut Store::start(), async |store| {
+        pass(800).await;
+        store.ask::<()>(&["FLUSHALL"]);
+        pass(3_000).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_starts_again_breaks_no_window() {
+    check_kept(&mut Store::start(), async |store| {
+        pass(800).await;
+        store.kill();
+        pass(200).await;
+        store.restart();
+        pass(3_000).await;
+    })
+    .await;
+}
+
+/// A token every two milliseconds.
+fn quick() -> Bucket {
+    Bucket::from_parts(1, 2_000, 1_000_000).unwrap()
+}
+
+/// Draws until the node decides by itself.
+async fn warm(node: &Fleet, plan: &Plan, clock: &SystemClock) {
+    let warm = async {
+        while decide(node, plan, clock).await != Ok(true) {
+            pass(2).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), warm).await.expect("it leases");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_is_given_back_when_the_node_stops() {
+    let (store, clock) = (Store::start(), SystemClock::start());
+    let plan = plan(vec![moded("l", quick(), Mode::Auto)]);
+    let tasks = tokio_util::task::TaskTracker::new();
+    let node = crate::fleet::tests::node_of(&store.url(), &tasks);
+    is_up(&node).await;
+    warm(&node, &plan, &clock).await;
+    drop(node);
+    tasks.close();
+    tokio::time::timeout(Duration::from_secs(30), tasks.wait()).await.expect("it ends");
+    // The lease holds nothing, so nothing of the bucket is out.
+    let value: Vec<u8> = store.ask(&["GET", "{default}:limit:1:l:text:alice"]);
+    assert_eq!(value.len(), 24 + 37);
+    assert_eq!(value[48..52], [0; 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_lease_is_given_back() {
+    let (store, clock) = (Store::start(), SystemClock::start());
+    let plan = plan(vec![moded("l", quick(), Mode::Leased)]);
+    let node = node(&store.url());
+    is_up(&node).await;
+    warm(&node, &plan, &clock).await;
+    wait_for("the lease to be given back", || {
+        let value: Vec<u8> = store.ask(&["GET", "{default}:limit:1:l:text:alice"]);
+        (value.get(48..52) == Some(&[0; 4][..])).then_some(())
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_changes_gives_its_lease_back_and_is_leased_anew() {
+    let (store, clock) = (Store::start(), SystemClock::start());
+    let node = node(&store.url());
+    is_up(&node).await;
+    warm(&node, &plan(vec![moded("l", quick(), Mode::Auto)]), &clock).await;
+    let other = Bucket::from_parts(1, 3_000, 900_000).unwrap();
+    warm(&node, &plan(vec![moded("l", other, Mode::Auto)]), &clock).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_small_for_its_nodes_is_not_leased() {
+    let (store, clock) = (Store::start(), SystemClock::start());
+    let small = Bucket::from_parts(1, 1_000, 63_000).unwrap();
+    let node = node(&store.url());
+    is_up(&node).await;
+    let plan = plan(vec![moded("l", small, Mode::Auto)]);
+    for _ in 0..200 {
+        assert_ne!(decide(&node, &plan, &clock).await, Ok(true));
+        tokio::task::yield_now().await;
+    }
+}
