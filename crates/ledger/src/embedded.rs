@@ -10,10 +10,15 @@ use model::{Bucket, Timestamp, Uptime};
 use parking_lot::{Mutex, MutexGuard};
 use rules::limit::{Level, Short, Taken};
 use rules::plan::{BucketKey, Draw, DrawRule, Plan};
+use rules::quota::{News, Rule, Step};
 
 use crate::limit::worst;
+use crate::quota::QuotaKey;
 use crate::storage::{self, Error, Saved};
 use crate::{Accounts, Denial, Reservation};
+use quota::Principals;
+
+mod quota;
 
 /// Counts shared by all cores of a node.
 ///
@@ -28,6 +33,7 @@ pub struct Embedded {
     lost_at: Option<Uptime>,
     directory: Option<PathBuf>,
     accounts: Arc<Accounts>,
+    quotas: Principals,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +69,9 @@ impl Embedded {
                  every bucket begins empty"
             );
         }
-        let ledger = Self::with(Some(directory.to_owned()), lost_at);
+        let mut ledger = Self::with(Some(directory.to_owned()), lost_at);
+        let quotas = Principals::open(directory, lost_at, (now, uptime));
+        ledger.quotas = quotas.map_err(storage::io_error("read the quotas in", directory))?;
         for Saved { key, bucket, used, at } in opened.saved {
             let elapsed =
                 Uptime::from_micros(u64::try_from(now.since(at).as_micros()).unwrap_or(u64::MAX));
@@ -77,8 +85,9 @@ impl Embedded {
 
     fn with(directory: Option<PathBuf>, lost_at: Option<Uptime>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        let accounts = Arc::default();
-        Self { shards, hasher: RandomState::new(), lost_at, directory, accounts }
+        let (hasher, accounts, quotas) =
+            (RandomState::new(), Arc::default(), Principals::default());
+        Self { shards, hasher, lost_at, directory, accounts, quotas }
     }
 
     /// The money of this node.
@@ -175,7 +184,20 @@ impl Embedded {
                 Saved { key: key.clone(), bucket: entry.bucket, used, at: now }
             }));
         }
+        let quotas = self.quotas.save(directory, now, uptime);
+        quotas.map_err(storage::io_error("save the quotas in", directory))?;
         storage::save(directory, &saved)
+    }
+
+    /// Takes a step of a quota; `None` when there is no room for another credential.
+    pub(crate) fn step(
+        &self,
+        key: &QuotaKey,
+        rule: &Rule,
+        now: Uptime,
+        news: &News,
+    ) -> Option<Step> {
+        self.quotas.step(key, rule, now, news)
     }
 
     fn place(&self, key: &BucketKey) -> usize {

@@ -41,7 +41,7 @@ use self::lease::keeper::Keeper;
 use self::lease::table::Table;
 use self::link::Dialer;
 use self::memory::Memory;
-use self::road::{Road, Roads};
+pub(crate) use self::road::{Road, Roads};
 use self::shard::Shard;
 use self::shut::Shut;
 use crate::limit::worst;

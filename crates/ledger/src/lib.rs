@@ -10,6 +10,7 @@ mod ledger;
 mod limit;
 mod metrics;
 mod money;
+mod quota;
 pub mod repeat;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
@@ -23,4 +24,5 @@ pub use ledger::{Answer, Ledger};
 pub use limit::{Denial, Reservation};
 pub use metrics::Metrics;
 pub use money::{Accounts, DispatchError, Held, Standing};
+pub use quota::{NoTurn, QuotaKey, QuotaMetrics, Quotas, Turn};
 pub use storage::Error;

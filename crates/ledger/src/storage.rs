@@ -113,7 +113,7 @@ fn sync_directory(directory: &Path) -> Result<(), Error> {
     File::open(directory).and_then(|dir| dir.sync_all()).map_err(io_error("sync", directory))
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |cause| Error::Io { what, path, cause }
 }

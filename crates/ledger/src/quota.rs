@@ -1,0 +1,167 @@
+//! Turns at upstreams: who may send now on a credential that everybody shares.
+//!
+//! One task of a node holds the calls that wait there, and takes their news to where the credential
+//! is counted: in the node, or in the fleet's store. Turns come in one order over the whole fleet;
+//! a node is given only its own.
+
+mod desk;
+mod line;
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use model::{Clock, QuotaId, Uptime};
+use rules::quota::{Join, Report, Rule, Said};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use self::desk::{Desk, Message};
+pub use self::metrics::QuotaMetrics;
+use crate::{Embedded, Fleet};
+
+/// What is counted: a quota, and the credential or the upstream that it counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuotaKey {
+    pub(crate) quota: QuotaId,
+    pub(crate) subject: Arc<str>,
+}
+
+impl QuotaKey {
+    /// A quota's count of a credential, which is told by its SHA-256 alone.
+    #[must_use]
+    pub fn of_credential(quota: &QuotaId, field: &str, value: &[u8]) -> Self {
+        let digest = digest(&SHA256, &[field.as_bytes(), b":", value].concat());
+        let subject = digest.as_ref().get(..DIGEST_BYTES).unwrap_or_default();
+        let subject = Arc::from(format!("credential:{}", hex::encode(subject)));
+        Self { quota: quota.clone(), subject }
+    }
+
+    /// A quota's count of an upstream.
+    #[must_use]
+    pub fn of_upstream(quota: &QuotaId, upstream: &str) -> Self {
+        Self { quota: quota.clone(), subject: Arc::from(format!("upstream:{upstream}")) }
+    }
+}
+
+/// The way to the turns. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Quotas {
+    messages: mpsc::Sender<Message>,
+    metrics: QuotaMetrics,
+}
+
+/// A turn that was given. A sender that has it may send one call, soon.
+#[derive(Debug)]
+pub struct Turn {
+    key: Arc<QuotaKey>,
+    rule: Rule,
+    number: u64,
+    is_probe: bool,
+    /// Not later than when it was counted, by the node's clock.
+    at: Uptime,
+    /// Calls that were left of the quota then.
+    left: u64,
+    messages: mpsc::Sender<Message>,
+}
+
+/// Why there was no turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoTurn {
+    /// It would come too late; then.
+    Late(Duration),
+    /// The upstream has refused everybody, for so long.
+    Blocked(Duration),
+    /// The store of the fleet cannot be asked.
+    Away,
+    /// Too many calls wait on this node, or too many credentials are counted.
+    Full,
+}
+
+impl Quotas {
+    /// Starts the task that holds who waits, on the runtime of the caller. It ends when the last
+    /// clone is dropped. `node` tells nodes apart: chance, and not zero.
+    #[must_use]
+    pub fn start(
+        (own, fleet): (Arc<Embedded>, Option<Fleet>),
+        node: u64,
+        metrics: QuotaMetrics,
+        clock: Arc<dyn Clock>,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
+        // Numbers of a store stay below 2^53.
+        let node = node % (1 << 48) + 1;
+        let desk = Desk::new((own, fleet), node, metrics.clone(), clock, messages.downgrade());
+        tasks.spawn(desk.run(inbox));
+        Self { messages, metrics }
+    }
+
+    /// Waits for a turn. Whoever stops waiting leaves the queue.
+    ///
+    /// # Errors
+    /// Why there is none: at once, where that is known.
+    pub async fn turn(&self, key: &Arc<QuotaKey>, rule: Rule, join: Join) -> Result<Turn, NoTurn> {
+        let (answer, answered) = oneshot::channel();
+        let patience = Duration::from_millis(join.patience);
+        let ask = Message::Ask { key: Arc::clone(key), rule, join, answer };
+        let waited = match self.messages.try_send(ask) {
+            Err(_) => Err(NoTurn::Full),
+            // The desk answers everybody in time; this is for a desk that has ended.
+            Ok(()) => match tokio::time::timeout(patience + GRACE, answered).await {
+                Ok(Ok(answered)) => answered,
+                Ok(Err(_)) | Err(_) => Err(NoTurn::Away),
+            },
+        };
+        self.metrics.count(&key.quota, &waited);
+        waited
+    }
+
+    /// Notes how long a call waited.
+    pub fn waited(&self, waited: Duration) {
+        self.metrics.waits.observe(waited.as_secs_f64());
+    }
+
+    /// Notes a call that passed or was refused because it could not be counted.
+    pub fn note_uncounted(&self, key: &QuotaKey, passed: bool) {
+        self.metrics.uncounted(&key.quota, passed);
+    }
+}
+
+impl Turn {
+    /// Whether it is too old to send by: the call would reach the upstream after it counts.
+    #[must_use]
+    pub fn is_stale(&self, now: Uptime) -> bool {
+        now.since(self.at) > self.rule.transit() / 2
+    }
+
+    /// Calls that were left when it was given, and the rule they were counted by.
+    #[must_use]
+    pub const fn left(&self) -> (u64, Rule) {
+        (self.left, self.rule)
+    }
+
+    /// Tells everybody what the upstream said. What finds the queue full is lost: a later answer
+    /// says it again, a 429 as much as what is left.
+    pub fn answered(&self, said: Said) {
+        if said == Said::default() && !self.is_probe {
+            return;
+        }
+        let report = Report { number: self.number, is_probe: self.is_probe, said };
+        let key = Arc::clone(&self.key);
+        drop(self.messages.try_send(Message::Report { key, rule: self.rule, report }));
+    }
+}
+
+/// Of a digest: as many as no two credentials share.
+const DIGEST_BYTES: usize = 16;
+
+/// Messages that wait for the desk. When as many wait, a call is refused as [`NoTurn::Full`].
+const MESSAGES_MAX: usize = 16_384;
+
+/// What a busy machine may add to a wait before the desk is taken for dead.
+const GRACE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

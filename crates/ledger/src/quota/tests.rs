@@ -1,0 +1,171 @@
+//! Laws of the turns: of a node alone, and of nodes that share a store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Clock as _, QuotaId, SystemClock};
+use rules::quota::{Join, Rule, Said};
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+use super::{NoTurn, QuotaKey, QuotaMetrics, Quotas, Turn};
+use crate::Embedded;
+
+/// Twenty calls in a second, four at once.
+fn rule() -> Rule {
+    Rule::new(20, Duration::from_secs(1), 4, 0, Duration::from_secs(2))
+}
+
+struct Bench {
+    quotas: Quotas,
+    clock: Arc<SystemClock>,
+    key: Arc<QuotaKey>,
+    tasks: TaskTracker,
+}
+
+impl Bench {
+    fn over(own: Embedded) -> Self {
+        let (clock, tasks) = (Arc::new(SystemClock::start()), TaskTracker::new());
+        let metrics = QuotaMetrics::default();
+        let quotas = Quotas::start(
+            (Arc::new(own), None),
+            7,
+            metrics,
+            Arc::<SystemClock>::clone(&clock),
+            &tasks,
+        );
+        let key = QuotaKey::of_credential(&QuotaId::new("q"), "authorization", b"secret");
+        Self { quotas, clock, key: Arc::new(key), tasks }
+    }
+
+    async fn turn(&self, agent: &str, patience: u64) -> Result<Turn, NoTurn> {
+        self.quotas.turn(&self.key, rule(), join(agent, patience)).await
+    }
+}
+
+fn join(agent: &str, patience: u64) -> Join {
+    let flow = Arc::from(agent);
+    Join { seq: 0, flow, weight: 1, is_high: false, patience, queue_max: 100 }
+}
+
+#[tokio::test]
+async fn turns_come_at_the_pace_and_no_window_holds_more() {
+    let bench = Bench::over(Embedded::in_memory());
+    let mut times = Vec::new();
+    let mut calls = JoinSet::new();
+    for _ in 0..45 {
+        let (quotas, key) = (bench.quotas.clone(), Arc::clone(&bench.key));
+        let clock = Arc::clone(&bench.clock);
+        calls.spawn(async move {
+            let turn = quotas.turn(&key, rule(), join("a", 10_000)).await.unwrap();
+            assert!(!turn.is_stale(clock.uptime()));
+            clock.uptime()
+        });
+    }
+    while let Some(ended) = calls.join_next().await {
+        times.push(ended.unwrap().as_micros());
+    }
+    times.sort_unstable();
+    assert!(times.windows(21).all(|window| window[20] - window[0] >= 1_000_000), "{times:?}");
+    let took = times[44] - times[0];
+    assert!((2_000_000..4_000_000).contains(&took), "{took}");
+}
+
+#[tokio::test]
+async fn who_would_wait_too_long_is_told_at_once_for_how_long() {
+    let bench = Bench::over(Embedded::in_memory());
+    for _ in 0..4 {
+        drop(bench.turn("a", 0).await.unwrap());
+    }
+    let began = bench.clock.uptime();
+    let Err(NoTurn::Late(wait)) = bench.turn("a", 5).await else { panic!("it is too late") };
+    assert!(wait <= Duration::from_millis(50) && wait > Duration::from_millis(5), "{wait:?}");
+    assert!(bench.clock.uptime().since(began) < Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn who_stops_waiting_leaves_the_queue() {
+    let bench = Bench::over(Embedded::in_memory());
+    for _ in 0..4 {
+        drop(bench.turn("a", 0).await.unwrap());
+    }
+    for _ in 0..30 {
+        let waiting = bench.turn("a", 10_000);
+        assert!(tokio::time::timeout(Duration::from_micros(200), waiting).await.is_err());
+    }
+    let began = bench.clock.uptime();
+    bench.turn("b", 10_000).await.unwrap();
+    let took = bench.clock.uptime().since(began);
+    assert!(took < Duration::from_millis(700), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_429_refuses_those_who_wait_and_one_probe_ends_it() {
+    let bench = Bench::over(Embedded::in_memory());
+    let turn = bench.turn("a", 0).await.unwrap();
+    turn.answered(Said { blocked: Some(400), ..Said::default() });
+    let blocked = async {
+        loop {
+            match bench.turn("a", 50).await {
+                Err(NoTurn::Blocked(wait)) => return wait,
+                other => drop(other),
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let wait = tokio::time::timeout(Duration::from_secs(5), blocked).await.unwrap();
+    assert!(wait <= Duration::from_millis(400), "{wait:?}");
+    let probe = bench.turn("a", 2_000).await.unwrap();
+    assert!(probe.is_probe);
+    let other = bench.turn("b", 300);
+    assert!(tokio::time::timeout(Duration::from_millis(200), other).await.is_err());
+    probe.answered(Said::default());
+    assert!(!bench.turn("b", 5_000).await.unwrap().is_probe);
+}
+
+#[tokio::test]
+async fn the_task_ends_with_the_last_way_to_it() {
+    let bench = Bench::over(Embedded::in_memory());
+    drop(bench.turn("a", 0).await.unwrap());
+    let Bench { quotas, tasks, .. } = bench;
+    drop(quotas);
+    tasks.close();
+    tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.unwrap();
+}
+
+/// Takes all that is there at once: how many calls that was.
+async fn taken(bench: &Bench) -> usize {
+    let mut taken = 0;
+    while bench.turn("a", 2).await.is_ok() {
+        taken += 1;
+    }
+    taken
+}
+
+#[tokio::test]
+async fn a_clean_stop_keeps_what_was_called_and_a_crash_counts_as_a_quota() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = SystemClock::start();
+    let open = || Embedded::open(directory.path(), clock.now(), clock.uptime()).unwrap();
+    let slow = Rule::new(4, Duration::from_secs(3_600), 4, 0, Duration::from_secs(2));
+    let key = QuotaKey::of_upstream(&QuotaId::new("q"), "cf");
+    let granted = |own: &Embedded, seq: u64| {
+        let joins = vec![Join { seq, ..join("a", 0) }];
+        let news = rules::quota::News { joins, ..rules::quota::News::default() };
+        own.step(&key, &slow, clock.uptime(), &news).unwrap().granted.len()
+    };
+    let own = open();
+    assert_eq!([1, 2, 3].map(|seq| granted(&own, seq)), [1, 1, 1]);
+    own.close(clock.now(), clock.uptime()).unwrap();
+    drop(own);
+    // What nobody asks for is kept over a second stop.
+    let own = open();
+    own.close(clock.now(), clock.uptime()).unwrap();
+    drop(own);
+    let own = open();
+    assert_eq!([4, 5].map(|seq| granted(&own, seq)), [1, 0]);
+    drop(own);
+    assert_eq!(granted(&open(), 6), 0, "nobody knows what was called before a crash");
+    let bench = Bench::over(Embedded::in_memory());
+    assert_eq!(taken(&bench).await, 4);
+}
