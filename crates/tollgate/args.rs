@@ -211,7 +211,7 @@ pub(crate) struct Apply {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Get {
-    /// routes, upstreams, agents, teams, limits, secrets…
+    /// routes, upstreams, agents, teams, limits, budgets, prices, secrets…
     #[arg(value_parser = name::kind)]
     pub(crate) kind: Kind,
     pub(crate) id: String,
@@ -221,7 +221,7 @@ pub(crate) struct Get {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {
-    /// routes, upstreams, agents, teams, limits, secrets…
+    /// routes, upstreams, agents, teams, limits, budgets, prices, secrets…
     #[arg(value_parser = name::kind)]
     pub(crate) kind: Kind,
     #[command(flatten)]
@@ -230,7 +230,7 @@ pub(crate) struct List {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Delete {
-    /// routes, upstreams, agents, teams, limits, secrets…
+    /// routes, upstreams, agents, teams, limits, budgets, prices, secrets…
     #[arg(value_parser = name::kind)]
     pub(crate) kind: Kind,
     pub(crate) id: String,

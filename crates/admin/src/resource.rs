@@ -244,7 +244,9 @@ const fn id_member(kind: Kind) -> &'static str {
         | Kind::ConsumerGroup
         | Kind::Credential
         | Kind::Limit
-        | Kind::UpstreamQuota => "id",
+        | Kind::UpstreamQuota
+        | Kind::Price
+        | Kind::Budget => "id",
     }
 }
 

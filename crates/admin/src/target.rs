@@ -114,7 +114,12 @@ impl Target {
 /// Whether a kind's resources are written that way; the others are 405, as in APISIX.
 pub(crate) fn check_method(kind: Kind, method: &Method) -> Result<(), Failure> {
     let off: &[Method] = match kind {
-        Kind::Route | Kind::Upstream | Kind::Limit | Kind::UpstreamQuota => &[],
+        Kind::Route
+        | Kind::Upstream
+        | Kind::Limit
+        | Kind::Price
+        | Kind::Budget
+        | Kind::UpstreamQuota => &[],
         Kind::Consumer | Kind::Credential => &[Method::POST, Method::PATCH],
         Kind::ConsumerGroup | Kind::Secret => &[Method::POST],
     };

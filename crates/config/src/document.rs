@@ -13,14 +13,17 @@ use crate::pointer;
 use crate::reader::{Notes, Reader, is_within};
 use crate::reference::position;
 
+mod budget;
 pub(crate) mod consumer;
 pub(crate) mod consumer_group;
 pub(crate) mod credential;
 mod head;
 pub(crate) mod limit;
+mod price;
 pub(crate) mod quota;
 pub(crate) mod route;
 pub(crate) mod secret;
+mod selector;
 pub(crate) mod upstream;
 
 pub(crate) use head::{CREATED, UPDATED, forbidden_times};
@@ -36,6 +39,8 @@ pub(crate) enum Document {
     Credential(credential::Document),
     Limit(Arc<rules::limit::Limit>),
     UpstreamQuota(Arc<rules::quota::Quota>),
+    Price(Arc<rules::price::Price>),
+    Budget(Arc<rules::budget::Budget>),
 }
 
 /// A name of another resource inside a document.
@@ -79,7 +84,15 @@ const fn shape(kind: Kind) -> Shape {
         }
         Kind::Limit => Shape {
             read: |r, v| limit::read(r, v).map(Arc::new).map(Document::Limit),
-            links: limit::links,
+            links: selector::links,
+        },
+        Kind::Price => Shape {
+            read: |r, v| price::read(r, v).map(Arc::new).map(Document::Price),
+            links: selector::links,
+        },
+        Kind::Budget => Shape {
+            read: |r, v| budget::read(r, v).map(Arc::new).map(Document::Budget),
+            links: selector::links,
         },
         Kind::UpstreamQuota => Shape {
             read: |r, v| quota::read(r, v).map(Arc::new).map(Document::UpstreamQuota),

@@ -56,6 +56,10 @@ kinds! {
     Credential => "credentials", "credential", "credential", None;
     /// A rate that holds over the whole fleet.
     Limit => "limits", "limit", "limit", None;
+    /// What calls cost.
+    Price => "prices", "price", "price", None;
+    /// An amount over a calendar period.
+    Budget => "budgets", "budget", "budget", None;
     /// What an upstream lets everybody on one credential do.
     UpstreamQuota => "upstream_quotas", "upstream_quota", "upstream quota", None;
 }
@@ -139,7 +143,9 @@ impl Key {
             | Kind::ConsumerGroup
             | Kind::Credential
             | Kind::Limit
-            | Kind::UpstreamQuota => "id",
+            | Kind::UpstreamQuota
+            | Kind::Price
+            | Kind::Budget => "id",
         }
     }
 }

@@ -10,7 +10,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use model::{Amount, BudgetId, Timestamp, Unit};
+use model::{Amount, BudgetId, Secret, Timestamp, Unit};
 
 use crate::limit::{OnOutage, Per};
 use crate::plan::Subject;
@@ -31,6 +31,8 @@ pub struct Budget {
     pub selector: Selector,
     /// Percents of the amount, ascending, each between 1 and 100; at most [`THRESHOLDS_MAX`].
     pub thresholds: Vec<u8>,
+    /// Where a threshold is told too: an `http` or `https` URL.
+    pub webhook: Option<Secret<String>>,
     pub when_short: WhenShort,
     pub on_outage: OnOutage,
     pub durability: Durability,

@@ -88,13 +88,15 @@ pub enum Source {
 }
 
 /// What is taken of a place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum What {
     /// The number itself, or the decimal in a text.
     #[default]
     Number,
     /// How many items or members are there.
     Count,
+    /// The sum of the numbers that the items there have at this place.
+    Sum(Pointer),
 }
 
 /// Which answers mean that the charge is due.
@@ -200,9 +202,10 @@ impl Formula {
 impl Read {
     /// What a text says here.
     fn find(&self, json: Json<'_>) -> Reading {
-        let mut places = self.pointers.iter().map(|pointer| match self.what {
+        let mut places = self.pointers.iter().map(|pointer| match &self.what {
             What::Number => json.number(pointer),
             What::Count => json.count(pointer),
+            What::Sum(each) => json.sum(pointer, each),
         });
         places.find(|found| *found != Reading::Absent).unwrap_or(Reading::Absent)
     }

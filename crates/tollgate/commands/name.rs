@@ -40,7 +40,9 @@ pub(crate) fn path(kind: Kind, id: &str) -> Result<String> {
             | Kind::ConsumerGroup
             | Kind::Consumer
             | Kind::Limit
-            | Kind::UpstreamQuota,
+            | Kind::UpstreamQuota
+            | Kind::Price
+            | Kind::Budget,
             _,
         ) => (None, id),
     };

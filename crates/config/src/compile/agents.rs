@@ -45,8 +45,13 @@ impl AgentsMemory {
                 Kind::Credential => {
                     credentials.insert(key.clone());
                 }
-                Kind::Secret | Kind::Upstream | Kind::Route | Kind::Limit | Kind::UpstreamQuota => {
-                }
+                Kind::Secret
+                | Kind::Upstream
+                | Kind::Route
+                | Kind::Limit
+                | Kind::Price
+                | Kind::Budget
+                | Kind::UpstreamQuota => {}
             }
         }
         for key in consumers {

@@ -37,6 +37,8 @@ pub(super) struct Memory {
     agents: AgentsMemory,
     limits: LimitIndex,
     quotas: QuotaIndex,
+    budgets: BudgetIndex,
+    prices: PriceIndex,
 }
 
 impl Memory {
@@ -53,14 +55,24 @@ impl Memory {
         self.routes.renew(&self.state, &self.opened, &stale);
         self.agents.renew(&self.state, &self.opened, &stale);
         self.agents.finish(&self.state, sources);
-        if stale.iter().any(|key| key.kind == Kind::Limit) {
-            let limits = self.opened.of(Kind::Limit).filter_map(|(_, document)| match document {
-                Document::Limit(limit) => Some(Arc::clone(limit)),
-                _ => None,
-            });
-            self.limits = LimitIndex::build(limits.collect());
+        self.renew_selected(&stale);
+        let faults = self.opened.faults();
+        let compiled = if faults.is_empty() { Ok(self.snapshot()) } else { Err(faults) };
+        (self, compiled)
+    }
+
+    /// Files limits, quotas, budgets and prices anew where one of them is not as it was.
+    fn renew_selected(&mut self, stale: &BTreeSet<Key>) {
+        let is_stale = |kind| stale.iter().any(|key| key.kind == kind);
+        if is_stale(Kind::Limit) {
+            let documents =
+                self.opened.of(Kind::Limit).filter_map(|(_, document)| match document {
+                    Document::Limit(limit) => Some(Arc::clone(limit)),
+                    _ => None,
+                });
+            self.limits = LimitIndex::build(documents.collect());
         }
-        if stale.iter().any(|key| key.kind == Kind::UpstreamQuota) {
+        if is_stale(Kind::UpstreamQuota) {
             let quotas = self.opened.of(Kind::UpstreamQuota);
             let quotas = quotas.filter_map(|(_, document)| match document {
                 Document::UpstreamQuota(quota) => Some(Arc::clone(quota)),
@@ -68,9 +80,22 @@ impl Memory {
             });
             self.quotas = QuotaIndex::build(&quotas.collect::<Vec<_>>());
         }
-        let faults = self.opened.faults();
-        let compiled = if faults.is_empty() { Ok(self.snapshot()) } else { Err(faults) };
-        (self, compiled)
+        if is_stale(Kind::Budget) {
+            let documents =
+                self.opened.of(Kind::Budget).filter_map(|(_, document)| match document {
+                    Document::Budget(budget) => Some(Arc::clone(budget)),
+                    _ => None,
+                });
+            self.budgets = BudgetIndex::build(documents.collect());
+        }
+        if is_stale(Kind::Price) {
+            let documents =
+                self.opened.of(Kind::Price).filter_map(|(_, document)| match document {
+                    Document::Price(price) => Some(Arc::clone(price)),
+                    _ => None,
+                });
+            self.prices = PriceIndex::build(documents.collect());
+        }
     }
 
     /// The resources that must be opened again: those that are not as they were, those whose
@@ -95,8 +120,8 @@ impl Memory {
             routes: self.routes.index().clone(),
             agents: self.agents.agents().clone(),
             limits: self.limits.clone(),
-            budgets: BudgetIndex::default(),
-            prices: PriceIndex::default(),
+            budgets: self.budgets.clone(),
+            prices: self.prices.clone(),
             quotas: self.quotas.clone(),
             credentials: Vec::new(),
             unresolved: unresolved.into_iter().map(|(_, unresolved)| unresolved).collect(),

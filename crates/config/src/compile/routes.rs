@@ -34,7 +34,9 @@ impl RoutesMemory {
                 | Kind::Consumer
                 | Kind::Credential
                 | Kind::Limit
-                | Kind::UpstreamQuota => {}
+                | Kind::UpstreamQuota
+                | Kind::Price
+                | Kind::Budget => {}
             }
         }
         for key in &touched {

@@ -1,19 +1,14 @@
 //! Limits: rates that hold over the whole fleet.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use model::{AgentId, Bucket, LimitId, Rate, RouteId, TeamId, Tokens};
-use rules::limit::{Limit, Mode, OnOutage, Per, Selector};
-use rules::route::Methods;
+use model::{Bucket, LimitId, Rate, Tokens};
+use rules::limit::{Limit, Mode, Per};
 use serde_json::Value;
 
-use super::{Link, head};
-use crate::key::{Key, Kind};
-use crate::pointer;
-use crate::reader::{
-    Object, Reader, boolean, choices, decimal, id, named, one_of, pattern, seconds, unique,
-};
+use super::head;
+use super::selector::{ON_OUTAGE, selector};
+use crate::reader::{Object, Reader, boolean, choices, decimal, one_of, pattern, seconds};
 
 /// Reads a limit.
 pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Limit> {
@@ -51,9 +46,6 @@ const PER: &[(&str, Per)] = &[
 
 const MODE: &[(&str, Mode)] =
     &[("exact", Mode::Exact), ("leased", Mode::Leased), ("auto", Mode::Auto)];
-
-pub(super) const ON_OUTAGE: &[(&str, OnOutage)] =
-    &[("refuse", OnOutage::Refuse), ("share", OnOutage::Share), ("allow", OnOutage::Allow)];
 
 /// Reads `rate` every `interval`, and `burst`. Without a burst the bucket holds what one interval
 /// refills, and at least one token.
@@ -138,56 +130,3 @@ const UNITS: [(&str, u64); 5] =
 
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
-
-pub(super) fn selector<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Selector> {
-    let mut object = reader.object(value)?;
-    let routes = object.optional("routes", unique(1, NAMES_MAX, id));
-    let agents = object.optional("agents", unique(1, NAMES_MAX, named));
-    let teams = object.optional("teams", unique(1, NAMES_MAX, id));
-    let methods = object.optional("methods", unique(1, NAMES_MAX, method));
-    object.finish();
-    Some(Selector {
-        routes: names(routes, RouteId::new),
-        agents: names(agents, AgentId::new),
-        teams: names(teams, TeamId::new),
-        methods: names(methods, |name| Arc::from(name)),
-        ..Selector::default()
-    })
-}
-
-fn names<T>(texts: Option<Vec<String>>, name: fn(&str) -> T) -> Vec<T> {
-    texts.unwrap_or_default().iter().map(|text| name(text)).collect()
-}
-
-/// A method as routes name them.
-pub(crate) fn method<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<String> {
-    let name = value.as_str().filter(|name| Methods::NAMES.contains(name));
-    if name.is_none() {
-        reader.fault(format!("expected {}", choices(Methods::NAMES.into_iter())));
-    }
-    name.map(str::to_owned)
-}
-
-/// Names in one list of a selector.
-pub(super) const NAMES_MAX: usize = 4_096;
-
-/// The routes, agents and teams that a limit names.
-pub(crate) fn links(value: &Value) -> Vec<Link> {
-    value.get("match").map_or_else(Vec::new, |selector| selector_links(selector, "/match"))
-}
-
-/// What a selector at this place names.
-pub(super) fn selector_links(selector: &Value, at: &str) -> Vec<Link> {
-    let named =
-        [("routes", Kind::Route), ("agents", Kind::Consumer), ("teams", Kind::ConsumerGroup)];
-    let mut links = Vec::new();
-    for (name, kind) in named {
-        let items = selector.get(name).and_then(Value::as_array);
-        for (index, item) in items.into_iter().flatten().enumerate() {
-            let id = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
-            let path = pointer::join(&format!("{at}/{name}"), &index.to_string());
-            links.push(Link { path, key: Key::new(kind, id) });
-        }
-    }
-    links
-}

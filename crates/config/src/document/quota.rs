@@ -13,7 +13,8 @@ use rules::quota::{
 };
 use serde_json::Value;
 
-use super::limit::{NAMES_MAX, ON_OUTAGE, interval, selector, selector_links};
+use super::limit::interval;
+use super::selector::{NAMES_MAX, ON_OUTAGE, selector, selector_links};
 use super::{Link, head};
 use crate::key::{Key, Kind, is_name, is_segment};
 use crate::pointer;

@@ -10,7 +10,7 @@ use rules::target::Target;
 use rules::upstream::Upstream;
 use serde_json::Value;
 
-use super::limit::method;
+use super::selector::method;
 use super::{Link, head, upstream};
 use crate::key::{Key, Kind};
 use crate::plugin::{self, Side};

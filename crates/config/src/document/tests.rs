@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+mod money;
+
 use super::{check, read, seals};
 use crate::key::{Key, Kind};
 

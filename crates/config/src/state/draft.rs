@@ -114,7 +114,9 @@ impl Draft {
             | Kind::Upstream
             | Kind::ConsumerGroup
             | Kind::Limit
-            | Kind::UpstreamQuota => None,
+            | Kind::UpstreamQuota
+            | Kind::Price
+            | Kind::Budget => None,
         };
         let named = value.get("id").is_some();
         let fault = fault.or_else(|| {

@@ -17,6 +17,7 @@ pub(crate) fn budget(name: &str, amount: i64) -> Budget {
         calendar: Calendar::lifetime(),
         selector: Selector::default(),
         thresholds: vec![50, 100],
+        webhook: None,
         when_short: WhenShort::Refuse,
         on_outage: OnOutage::Refuse,
         durability: Durability::Journal,

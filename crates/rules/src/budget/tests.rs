@@ -1,3 +1,5 @@
+//! Laws of budgets: periods without gaps, and accounts that forget nothing.
+
 use std::sync::Arc;
 
 use jiff::civil::DateTime;
@@ -6,7 +8,8 @@ use model::{Amount, BudgetId, Timestamp, Unit};
 use proptest::prelude::*;
 
 use super::{Account, Budget, Calendar, Durability, Every, Overdraft, Period, WhenShort};
-use crate::limit::{OnOutage, Per, Selector};
+use crate::limit::{OnOutage, Per};
+use crate::selector::Selector;
 
 fn moment(text: &str) -> Timestamp {
     let moment: jiff::Timestamp = text.parse().unwrap();
@@ -85,6 +88,7 @@ fn budget(amount: i64) -> Arc<Budget> {
         calendar: Calendar::lifetime(),
         selector: Selector::default(),
         thresholds: vec![50, 80, 100],
+        webhook: None,
         when_short: WhenShort::Refuse,
         on_outage: OnOutage::Refuse,
         durability: Durability::Journal,

@@ -78,7 +78,7 @@ impl From<Effect> for Deed {
 }
 
 /// A set of operations, as a document names them: `dns.records.delete`, `dns.*`, `unknown`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Operations(Arc<[&'static str]>);
 
 impl Operations {
@@ -102,8 +102,8 @@ impl Operations {
 
     /// All that are in one of these.
     #[must_use]
-    pub fn union(sets: &[Self]) -> Self {
-        let all: BTreeSet<_> = sets.iter().flat_map(|set| set.0.iter().copied()).collect();
+    pub fn union<'a>(sets: impl Iterator<Item = &'a Self>) -> Self {
+        let all: BTreeSet<_> = sets.flat_map(|set| set.0.iter().copied()).collect();
         Self(all.into_iter().collect())
     }
 

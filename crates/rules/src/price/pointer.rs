@@ -72,6 +72,30 @@ impl<'a> Json<'a> {
         })
     }
 
+    /// The sum of the numbers that the items of the list at a place have; those without one count
+    /// nothing, and a list in which none has one is as good as absent.
+    #[must_use]
+    pub fn sum(self, pointer: &Pointer, each: &Pointer) -> Reading {
+        let found = match self.find(pointer) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Reading::Absent,
+            Err(_) => return Reading::Wrong,
+        };
+        let items: Vec<&RawValue> = match serde_json::from_str(found.get()) {
+            Ok(items) => items,
+            Err(_) if found.get() == "null" => return Reading::Absent,
+            Err(_) => return Reading::Wrong,
+        };
+        items.into_iter().fold(Reading::Absent, |sum, item| match (sum, Json(item).number(each)) {
+            (sum, Reading::Absent) => sum,
+            (Reading::Absent, found) => found,
+            (Reading::Number(sum), Reading::Number(found)) => {
+                sum.plus(found).map_or(Reading::Wrong, Reading::Number)
+            }
+            (Reading::Wrong, _) | (_, Reading::Wrong) => Reading::Wrong,
+        })
+    }
+
     /// What stands at a place, as it is written.
     #[must_use]
     pub fn text(self, pointer: &Pointer) -> Option<&'a str> {
@@ -250,6 +274,22 @@ mod tests {
         assert_eq!(count("/a"), Reading::Number(Decimal::whole(1)));
         assert_eq!(count("/big"), Reading::Wrong);
         assert_eq!(count("/x"), Reading::Absent);
+    }
+
+    #[test]
+    fn the_numbers_of_items_are_added_up() {
+        let sum = |text: &str| {
+            let json = Json::parse(text.as_bytes()).unwrap();
+            json.sum(&Pointer::parse("/r").unwrap(), &Pointer::parse("/n").unwrap())
+        };
+        let number = |text| Reading::Number(Decimal::parse(text).unwrap());
+        assert_eq!(sum(r#"{"r":[{"n":1},{},{"n":"2.5"},7]}"#), number("3.5"));
+        for absent in [r#"{"r":[]}"#, r#"{"r":[{}]}"#, "{}", r#"{"r":null}"#] {
+            assert_eq!(sum(absent), Reading::Absent, "{absent}");
+        }
+        for wrong in [r#"{"r":[{"n":1},{"n":true}]}"#, r#"{"r":1}"#, r#"{"r":{}}"#] {
+            assert_eq!(sum(wrong), Reading::Wrong, "{wrong}");
+        }
     }
 
     #[test]
