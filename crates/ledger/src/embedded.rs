@@ -60,6 +60,8 @@ impl Embedded {
     /// # Errors
     /// When the directory cannot be used, or holds a file this version cannot read.
     pub fn open(directory: &Path, now: Timestamp, uptime: Uptime) -> Result<Self, Error> {
+        // First, since what the buckets saved counts once and must not be used up by a failure.
+        let accounts = Arc::new(Accounts::open(directory, now)?);
         let opened = storage::open(directory)?;
         let lost_at = opened.unclean.then_some(uptime);
         if opened.unclean {
@@ -69,9 +71,10 @@ impl Embedded {
                  every bucket begins empty"
             );
         }
-        let mut ledger = Self::with(Some(directory.to_owned()), lost_at);
         let quotas = Principals::open(directory, lost_at, (now, uptime));
-        ledger.quotas = quotas.map_err(storage::io_error("read the quotas in", directory))?;
+        let quotas = quotas.map_err(storage::io_error("read the quotas in", directory))?;
+        let empty = Self::with(Some(directory.to_owned()), lost_at);
+        let ledger = Self { accounts, quotas, ..empty };
         for Saved { key, bucket, used, at } in opened.saved {
             let elapsed =
                 Uptime::from_micros(u64::try_from(now.since(at).as_micros()).unwrap_or(u64::MAX));
@@ -168,13 +171,15 @@ impl Embedded {
     /// How many parts a sweep has.
     pub const PARTS: usize = SHARDS;
 
-    /// Saves every bucket that is not full, durably, so that the next start knows them. Call it
-    /// when nothing takes any more.
+    /// Saves every bucket that is not full, durably, so that the next start knows them, and ends
+    /// the journal of the budgets. Call it when nothing takes any more.
     ///
     /// # Errors
-    /// When the file cannot be written; the next start then treats every bucket as empty.
+    /// When the file of the buckets cannot be written; the next start then treats every bucket as
+    /// empty.
     pub fn close(&self, now: Timestamp, uptime: Uptime) -> Result<(), Error> {
         let Some(directory) = &self.directory else { return Ok(()) };
+        self.accounts.close();
         let mut saved = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock();

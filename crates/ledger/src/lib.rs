@@ -23,6 +23,9 @@ pub use fleet::{
 pub use ledger::{Answer, Ledger};
 pub use limit::{Denial, Reservation};
 pub use metrics::Metrics;
-pub use money::{Accounts, DispatchError, Held, Standing};
+pub use money::{
+    Accounts, AdjustError, Adjustment, BudgetMetrics, Crossing, Deed, DispatchError, Event, Held,
+    Listed, Standing,
+};
 pub use quota::{NoTurn, QuotaKey, QuotaMetrics, Quotas, Turn};
 pub use storage::Error;

@@ -5,7 +5,12 @@
 //! is settled with what it did cost, or is shown to have had no effect.
 
 mod accounts;
+mod adjust;
 mod book;
+mod history;
+mod journal;
+mod metrics;
+mod record;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
@@ -16,7 +21,10 @@ use std::sync::Arc;
 use model::{Amount, ReservationId};
 use rules::budget::Hold;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, Crossing, Listed};
+pub use adjust::{AdjustError, Adjustment};
+pub use metrics::Metrics as BudgetMetrics;
+pub use record::{Deed, Event};
 
 /// What a call holds of its budgets, until it is settled or void.
 ///
@@ -37,6 +45,8 @@ pub struct Held {
 pub enum Standing {
     /// Held; nothing of the call has left.
     Reserved,
+    /// It is being written that the call may leave; nothing of it has left.
+    Leaving,
     /// The call may have left.
     Dispatched,
     /// What it did cost is posted.
@@ -92,14 +102,18 @@ impl Held {
     /// # Errors
     /// When the call may not leave. It still holds, and may be void.
     pub async fn dispatch(&mut self) -> Result<(), DispatchError> {
-        match self.standing {
-            Standing::Reserved => {}
-            Standing::Dispatched => return Ok(()),
-            Standing::Settled | Standing::Voided => return Err(DispatchError::Ended),
-        }
-        match &self.store {
-            Store::Own(accounts) => accounts.dispatch(self.id, &self.holds).await?,
-        }
+        let written = match (self.standing, &self.store) {
+            (Standing::Reserved, Store::Own(accounts)) => {
+                let change = accounts.dispatch(self.id, &self.holds)?;
+                self.standing = Standing::Leaving;
+                accounts.written(change, &self.holds).await
+            }
+            (Standing::Dispatched, _) => return Ok(()),
+            // It was asked for before, and whoever asked did not wait.
+            (Standing::Leaving, _) => return Err(DispatchError::Late),
+            (Standing::Settled | Standing::Voided, _) => return Err(DispatchError::Ended),
+        };
+        written?;
         self.standing = Standing::Dispatched;
         Ok(())
     }
@@ -120,10 +134,15 @@ impl Held {
         let before = std::mem::replace(&mut self.standing, how);
         match (&self.store, before, how) {
             (_, Standing::Settled | Standing::Voided, _)
-            | (_, _, Standing::Reserved | Standing::Dispatched) => self.standing = before,
+            | (_, _, Standing::Reserved | Standing::Leaving | Standing::Dispatched) => {
+                self.standing = before;
+            }
             (Store::Own(accounts), _, Standing::Settled) => accounts.settle(self.id, costs),
             (Store::Own(accounts), Standing::Dispatched, Standing::Voided) => {
                 accounts.void(self.id);
+            }
+            (Store::Own(accounts), Standing::Leaving, Standing::Voided) => {
+                accounts.withdraw(self.id);
             }
             (Store::Own(accounts), Standing::Reserved, Standing::Voided) => {
                 accounts.release(self.id);
@@ -135,7 +154,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         match self.standing {
-            Standing::Reserved => self.end(Standing::Voided, &[]),
+            Standing::Reserved | Standing::Leaving => self.end(Standing::Voided, &[]),
             Standing::Dispatched => self.end(Standing::Settled, &[]),
             Standing::Settled | Standing::Voided => {}
         }

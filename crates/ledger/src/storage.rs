@@ -32,6 +32,15 @@ pub enum Error {
     },
     #[error("{} is of version {found}; this node reads version {VERSION}", path.display())]
     Version { path: PathBuf, found: u32 },
+    #[error("cannot {what} the journal of the budgets, {}", path.display())]
+    Journal {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        cause: Box<redb::Error>,
+    },
+    #[error("the journal of the budgets, {}, is damaged: {what}", path.display())]
+    Damaged { path: PathBuf, what: String },
 }
 
 /// A bucket as it was at a moment.
@@ -53,8 +62,7 @@ pub(crate) struct Opened {
 
 /// Takes the saved buckets and marks the directory as in use. What was saved counts once.
 pub(crate) fn open(directory: &Path) -> Result<Opened, Error> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(io_error("create", directory))?;
+    make(directory)?;
     let (mark, file) = (directory.join("open"), directory.join("buckets.jsonl"));
     let unclean = mark.exists();
     let saved = if unclean { Vec::new() } else { read(&file)? };
@@ -64,6 +72,12 @@ pub(crate) fn open(directory: &Path) -> Result<Opened, Error> {
     }
     sync_directory(directory)?;
     Ok(Opened { saved, unclean })
+}
+
+/// Makes the ledger's directory, for its owner alone.
+pub(crate) fn make(directory: &Path) -> Result<(), Error> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(io_error("create", directory))
 }
 
 /// Writes the buckets and takes the mark away, in this order, each durable.
@@ -109,7 +123,7 @@ fn read(path: &Path) -> Result<Vec<Saved>, Error> {
     Ok(saved)
 }
 
-fn sync_directory(directory: &Path) -> Result<(), Error> {
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), Error> {
     File::open(directory).and_then(|dir| dir.sync_all()).map_err(io_error("sync", directory))
 }
 
@@ -142,14 +156,9 @@ impl From<&Saved> for Row {
             Scope::LimitReq(place) => ("limit-req", &**place),
             Scope::Failures => ("failures", ""),
         };
-        let subject = match &key.subject {
-            Subject::Address(address) => ("address", address.to_string(), String::new()),
-            Subject::Text(text) => ("text", text.to_string(), String::new()),
-            Subject::Run(agent, run) => ("run", agent.to_string(), run.to_string()),
-        };
         Self {
             scope: (scope.0.to_owned(), scope.1.to_owned()),
-            subject: (subject.0.to_owned(), subject.1, subject.2),
+            subject: subject_parts(&key.subject),
             bucket: (bucket.refill(), bucket.unit(), bucket.capacity()),
             used: *used,
             at: at.as_micros(),
@@ -159,13 +168,7 @@ impl From<&Saved> for Row {
 
 impl Row {
     fn bucket(&self) -> Option<Saved> {
-        let (kind, first, second) = &self.subject;
-        let subject = match kind.as_str() {
-            "address" => Subject::Address(first.parse().ok()?),
-            "text" => Subject::Text(Arc::from(first.as_str())),
-            "run" => Subject::Run(Arc::from(first.as_str()), Arc::from(second.as_str())),
-            _ => return None,
-        };
+        let subject = subject_of(&self.subject)?;
         let (kind, name) = &self.scope;
         let scope = match kind.as_str() {
             "limit" => Scope::Limit(LimitId::new(name)),
@@ -181,6 +184,28 @@ impl Row {
             used: self.used,
             at: Timestamp::from_micros(self.at),
         })
+    }
+}
+
+/// A subject as files hold it: its kind, and up to two texts.
+pub(crate) type SubjectParts = (String, String, String);
+
+pub(crate) fn subject_parts(subject: &Subject) -> SubjectParts {
+    let (kind, first, second) = match subject {
+        Subject::Address(address) => ("address", address.to_string(), String::new()),
+        Subject::Text(text) => ("text", text.to_string(), String::new()),
+        Subject::Run(agent, run) => ("run", agent.to_string(), run.to_string()),
+    };
+    (kind.to_owned(), first, second)
+}
+
+/// `None` for a kind that this version does not know.
+pub(crate) fn subject_of((kind, first, second): &SubjectParts) -> Option<Subject> {
+    match kind.as_str() {
+        "address" => Some(Subject::Address(first.parse().ok()?)),
+        "text" => Some(Subject::Text(Arc::from(first.as_str()))),
+        "run" => Some(Subject::Run(Arc::from(first.as_str()), Arc::from(second.as_str()))),
+        _ => None,
     }
 }
 

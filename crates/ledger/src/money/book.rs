@@ -29,7 +29,8 @@ pub(crate) struct Row {
 #[derive(Clone, Debug)]
 struct Open {
     holds: Arc<[Hold]>,
-    is_dispatched: bool,
+    /// How many say that the call may leave.
+    dispatched: usize,
 }
 
 /// What a plan's holds would come to; nothing is changed yet.
@@ -60,7 +61,7 @@ impl Book {
     /// Which hold cannot, or that the id stands for others.
     pub(crate) fn check(&self, id: ReservationId, holds: &[Hold]) -> Result<Checked, Denial> {
         let known = self.open.get(&id).map(|open| {
-            let at = if open.is_dispatched { Standing::Dispatched } else { Standing::Reserved };
+            let at = if open.dispatched > 0 { Standing::Dispatched } else { Standing::Reserved };
             (&open.holds, at)
         });
         if let Some((made, standing)) = known.or_else(|| self.ended.find(id)) {
@@ -105,19 +106,29 @@ impl Book {
         for (key, row) in rows {
             self.put(key, row);
         }
-        self.open.insert(id, Open { holds: Arc::clone(holds), is_dispatched: false });
+        self.open.insert(id, Open { holds: Arc::clone(holds), dispatched: 0 });
     }
 
-    /// Marks that the call leaves. `false` when the reservation has ended.
+    /// Marks that the call may leave. `false` when the reservation has ended.
     pub(crate) fn dispatch(&mut self, id: ReservationId) -> bool {
         let Some(open) = self.open.get_mut(&id) else { return false };
-        open.is_dispatched = true;
+        open.dispatched += 1;
         true
+    }
+
+    /// Takes a dispatch back, since nothing has left by it, and voids if it was the only one.
+    pub(crate) fn withdraw(&mut self, id: ReservationId) -> Option<End> {
+        let open = self.open.get_mut(&id)?;
+        if open.dispatched > 1 {
+            open.dispatched -= 1;
+            return None;
+        }
+        self.void(id)
     }
 
     /// Posts what a call did cost, once. `None` when the reservation has ended.
     pub(crate) fn settle(&mut self, id: ReservationId, costs: &[Amount]) -> Option<End> {
-        let Open { holds, is_dispatched } = self.open.remove(&id)?;
+        let Open { holds, dispatched } = self.open.remove(&id)?;
         let (mut crossed, mut is_overrun) = (Vec::new(), false);
         for (place, hold) in holds.iter().enumerate() {
             let cost = costs.get(place).map_or(hold.amount, |cost| (*cost).max(Amount::ZERO));
@@ -128,12 +139,12 @@ impl Book {
             crossed.extend(percents.into_iter().map(|percent| (hold.clone(), percent)));
         }
         self.ended.note(id, &holds, Standing::Settled);
-        Some(End { holds, was_dispatched: is_dispatched, crossed, is_overrun })
+        Some(End { holds, was_dispatched: dispatched > 0, crossed, is_overrun })
     }
 
     /// Gives back what a call holds. `None` when the reservation has ended.
     pub(crate) fn void(&mut self, id: ReservationId) -> Option<End> {
-        let Open { holds, is_dispatched } = self.open.remove(&id)?;
+        let Open { holds, dispatched } = self.open.remove(&id)?;
         for hold in holds.iter() {
             let Some(row) = self.rows.get_mut(&hold.row) else { continue };
             row.account = row.account.void(hold.amount);
@@ -143,12 +154,12 @@ impl Book {
         }
         self.ended.note(id, &holds, Standing::Voided);
         let crossed = Vec::new();
-        Some(End { holds, was_dispatched: is_dispatched, crossed, is_overrun: false })
+        Some(End { holds, was_dispatched: dispatched > 0, crossed, is_overrun: false })
     }
 
     /// The same, unless the call may have left.
     pub(crate) fn release(&mut self, id: ReservationId) -> Option<End> {
-        let is_dispatched = self.open.get(&id).is_some_and(|open| open.is_dispatched);
+        let is_dispatched = self.open.get(&id).is_some_and(|open| open.dispatched > 0);
         if is_dispatched { None } else { self.void(id) }
     }
 
@@ -176,6 +187,15 @@ impl Book {
         let row = Row { account, ..row };
         self.put(key.clone(), row);
         Ok((row, percents))
+    }
+
+    /// Posts what a call held that was under way when its node stopped: nobody will ever settle
+    /// it. The row is made if it is not there.
+    pub(crate) fn assume(&mut self, key: &RowKey, amount: Amount) -> Row {
+        let row = self.rows.get(key).copied().unwrap_or_default();
+        let row = Row { account: row.account.settle(Amount::ZERO, amount), ..row };
+        self.put(key.clone(), row);
+        row
     }
 
     /// A row as it is.

@@ -1,5 +1,9 @@
 //! Laws of reservations: all or nothing, once each, nothing lost.
 
+mod crash;
+mod disk;
+mod laws;
+
 use std::sync::Arc;
 
 use model::{Amount, ReservationId, Uptime};
@@ -19,7 +23,6 @@ fn account(ledger: &Embedded, budget: &Arc<Budget>) -> Account {
 }
 
 /// Posted and pending of a budget of 10 after a take of 4 went its way.
-#[track_caller]
 async fn check(way: impl AsyncFnOnce(Held), posted: i64, pending: i64) {
     let (ledger, ten) = (Embedded::in_memory(), Arc::new(budget("ten", 10)));
     way(take(&ledger, 1, vec![hold(&ten, 4)]).unwrap()).await;
