@@ -10,6 +10,7 @@ use rules::limit::{OnOutage, Short};
 use rules::plan::{DrawRule, Plan, plan};
 use rules::price::{Evidence, Unpriced};
 
+use crate::bill::Bill;
 use crate::core::Counted;
 use crate::describe::Described;
 use crate::head::Head;
@@ -53,7 +54,7 @@ pub(crate) async fn admit(
         Answer::Now(decided) => decided,
         Answer::Later(pending) => pending.wait(&plan).await,
     };
-    let reservation = match decided {
+    let mut reservation = match decided {
         Ok(reservation) => reservation,
         Err(Denial::Short { draw, short }) => return Err(exceeded(&plan, draw, short)),
         Err(Denial::Full { draw }) => without_room(&plan, draw)?,
@@ -69,6 +70,8 @@ pub(crate) async fn admit(
             uncounted?
         }
     };
+    // From here on the trip's end settles it, whatever comes.
+    trip.bill = reservation.held.take().map(|held| Box::new(Bill::new(held)));
     if !reservation.turn.is_zero() {
         if core.shared.metrics.queued.get() >= QUEUED_MAX {
             let detail = "too many requests wait for their turn on this node";

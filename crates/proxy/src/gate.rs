@@ -224,6 +224,7 @@ async fn run_core(
             core.pool.prune(now);
             // The counts are everybody's: one core is enough, and it lets requests in between.
             if is_first {
+                core.shared.ledger.own().accounts().prune(core.shared.clock.now());
                 for part in 0..Embedded::PARTS {
                     core.shared.ledger.own().sweep_part(part, now);
                     tokio::task::yield_now().await;

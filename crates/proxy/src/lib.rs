@@ -7,6 +7,7 @@
 mod accept;
 mod admit;
 mod balance;
+mod bill;
 mod body;
 mod cache;
 mod connect;

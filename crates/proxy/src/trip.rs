@@ -17,6 +17,7 @@ use rules::plugin::Plugins;
 use rules::route::Route;
 use telemetry::context::{SpanId, TraceContext, TraceId};
 
+use crate::bill::Bill;
 use crate::body::Upload;
 use crate::core::{Core, CoreSnapshot};
 use crate::head::{self, Head};
@@ -43,6 +44,8 @@ pub(crate) struct Trip {
     pub(crate) route: Option<Arc<Route>>,
     /// The request's body on its way, once it is forwarded.
     pub(crate) upload: Option<Arc<Upload>>,
+    /// What it holds of its budgets; settled when the trip ends.
+    pub(crate) bill: Option<Box<Bill>>,
     /// Taken when the trip ends, which is when it is dropped.
     record: Option<(Seat, Box<Entry>)>,
 }
@@ -79,6 +82,7 @@ impl Trip {
             parent,
             route: None,
             upload: None,
+            bill: None,
             record: Some((seat, Box::new(entry))),
             core: Arc::clone(core),
         }
@@ -168,6 +172,9 @@ impl Trip {
 
     /// Counts a piece of the answer's body, and keeps it if a logger wants it.
     pub(crate) fn sent(&mut self, data: &[u8]) {
+        if let Some(bill) = &mut self.bill {
+            bill.hear(data);
+        }
         let entry = self.entry_mut();
         entry.outcome.sent += data.len() as u64;
         if let Some(body) = &mut entry.bodies.response {
@@ -207,6 +214,9 @@ impl Drop for Trip {
             entry.bodies.request = upload.kept();
         }
         let outcome = &mut entry.outcome;
+        if let Some(bill) = self.bill.take() {
+            bill.end(outcome);
+        }
         outcome.route = self.route.as_ref().map(|route| route.id.clone());
         outcome.timing.total = self.core.shared.clock.uptime().since(self.since);
         self.core.counts.count(outcome);

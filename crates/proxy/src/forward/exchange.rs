@@ -40,7 +40,7 @@ enum Failure {
 }
 
 impl Exchange<'_> {
-    /// Sends the request; once more on a new connection if the old one had been closed unseen and
+    /// Makes durable what the request costs and sends it; once more on a new connection if the old one had been closed unseen and
     /// nothing was sent, or if the request is safe (RFC 9110 §9.2.1) and has no body.
     pub(super) async fn run(
         &mut self,
@@ -48,6 +48,9 @@ impl Exchange<'_> {
         endpoint: &Endpoint,
         mut lease: Lease,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
+        if let Some(bill) = &mut trip.bill {
+            Box::pin(bill.dispatch()).await?;
+        }
         let spare = lease.is_reused.then(|| self.copy()).flatten();
         match self.send(trip, &mut lease).await {
             Ok(response) => return Ok((response, lease)),
@@ -101,7 +104,15 @@ impl Exchange<'_> {
             Channel::H1(sender) => Either::Left(sender.try_send_request(request)),
             Channel::H2(sender) => Either::Right(sender.try_send_request(request)),
         };
-        let response = self.answer(sending).await?;
+        let earlier = trip.bill.as_mut().map(|bill| bill.mark_sent(true));
+        let answered = self.answer(sending).await;
+        if let (Err(Failure::Unsent), Some(bill)) = (&answered, &mut trip.bill) {
+            bill.mark_sent(earlier.unwrap_or(true));
+        }
+        let response = answered?;
+        if let Some(bill) = &mut trip.bill {
+            bill.answered(&response);
+        }
         if let Some(attempt) = trip.attempt() {
             attempt.status = Some(response.status().as_u16());
         }

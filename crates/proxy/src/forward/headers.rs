@@ -1,7 +1,7 @@
 //! The head the upstream gets: what the agent must not send is out, the real credential is in.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
@@ -67,6 +67,10 @@ pub(crate) fn dress(
     if head.upgrade.is_some() {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if trip.bill.as_ref().is_some_and(|bill| bill.listens()) {
+        // What the answer costs is read from it as it passes.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     if trip.is_traced() {
         headers.insert(TRACEPARENT, trip.trace.traceparent());
