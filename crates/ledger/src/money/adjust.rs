@@ -75,7 +75,8 @@ impl Accounts {
                 state.history.note(event, draft);
             });
             self.gauge(&state.book);
-            let hold = Hold { row: row.clone(), amount: Amount::ZERO, budget: Arc::clone(budget) };
+            let (budget, amount) = (Arc::clone(budget), Amount::ZERO);
+            let hold = Hold { row: row.clone(), amount, budget, tariff: None };
             let crossed = percents.into_iter().map(|percent| (hold.clone(), percent)).collect();
             self.tell(&mut state, crossed);
             (changed.account, change, true)
