@@ -12,6 +12,7 @@ mod head;
 mod identity;
 mod limit;
 mod operation;
+mod quota;
 mod records;
 mod redis;
 mod sdk;

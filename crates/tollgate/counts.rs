@@ -3,14 +3,22 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
-use ledger::{Embedded, Fleet, Ledger};
-use model::Clock;
+use anyhow::{Context as _, Result};
+use ledger::{Embedded, Fleet, Ledger, QuotaMetrics, Quotas};
+use model::{Clock, Entropy};
 use telemetry::prometheus::Registry;
 use tokio_util::task::TaskTracker;
 
 use crate::listen;
 use crate::settings::{Settings, Store};
+
+/// Everything that counts requests.
+pub(crate) struct Counts {
+    pub(crate) ledger: Ledger,
+    pub(crate) quotas: Quotas,
+    /// What speaks to Redis, and what holds who waits for an upstream.
+    pub(crate) tasks: TaskTracker,
+}
 
 /// What the settings say of Redis, read and checked.
 pub(crate) struct Named(Option<ledger::Options>);
@@ -32,21 +40,30 @@ impl Named {
         })))
     }
 
-    /// The ledger over the node's own counts. The tasks are those that speak to Redis.
+    /// The ledger over the node's own counts.
     pub(crate) fn over(
         self,
         own: &Arc<Embedded>,
         directory: &Path,
-        clock: &Arc<dyn Clock>,
+        (clock, entropy): (&Arc<dyn Clock>, &dyn Entropy),
         registry: &mut Registry,
-    ) -> (Ledger, TaskTracker) {
+    ) -> Result<Counts> {
         let tasks = TaskTracker::new();
-        let Some(options) = self.0 else {
-            return (Ledger::embedded(Arc::clone(own)), tasks);
+        let fleet = self.0.map(|options| {
+            options.metrics.register(registry);
+            let options = ledger::Options { directory: Some(directory.to_owned()), ..options };
+            Fleet::start(options, Arc::clone(clock), &tasks)
+        });
+        let metrics = QuotaMetrics::default();
+        metrics.register(registry);
+        let mut node = [0; 8];
+        entropy.fill(&mut node).context("cannot read random bytes")?;
+        let (node, places) = (u64::from_le_bytes(node), (Arc::clone(own), fleet.clone()));
+        let quotas = Quotas::start(places, node, metrics, Arc::clone(clock), &tasks);
+        let ledger = match fleet {
+            None => Ledger::embedded(Arc::clone(own)),
+            Some(fleet) => Ledger::shared(Arc::clone(own), fleet),
         };
-        options.metrics.register(registry);
-        let options = ledger::Options { directory: Some(directory.to_owned()), ..options };
-        let fleet = Fleet::start(options, Arc::clone(clock), &tasks);
-        (Ledger::shared(Arc::clone(own), fleet), tasks)
+        Ok(Counts { ledger, quotas, tasks })
     }
 }

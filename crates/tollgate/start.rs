@@ -43,13 +43,14 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let (recorder, records) = start_recorder(settings, &named.roots, &clock, &mut registry)?;
     let directory = settings.data.join("ledger");
     let own = Arc::new(Embedded::open(&directory, clock.now(), clock.uptime())?);
-    let (ledger, store) = named.counts.over(&own, &directory, &clock, &mut registry);
+    let counts = named.counts.over(&own, &directory, (&clock, &*entropy), &mut registry)?;
     let gate = start_gate(&proxy::Options {
         node: NodeName::new(&settings.node),
         listeners: Listeners { http: settings.http, https: settings.https.zip(tls.clone()) },
         cores: settings.cores,
         snapshots: handle.snapshots(),
-        ledger,
+        ledger: counts.ledger,
+        quotas: counts.quotas,
         recorder: recorder.clone(),
         metrics: proxy::Metrics::register(&mut registry),
         spans: telemetry.spans(),
@@ -71,7 +72,7 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let node = Node {
         gate,
         ledger: own,
-        store,
+        store: counts.tasks,
         records,
         recorder,
         agreement,

@@ -52,6 +52,10 @@ codes! {
     BudgetPriceUnknown => "budget.price_unknown",
     /// A budget cannot pay for the request.
     BudgetExhausted => "budget.exhausted",
+    /// The upstream's quota has no turn for the request in time.
+    QuotaExceeded => "quota.exceeded",
+    /// The upstream has refused everybody on its credential for a while.
+    QuotaBlocked => "quota.blocked",
     /// The ledger cannot answer.
     LedgerUnavailable => "ledger.unavailable",
     /// The real credential of the upstream, or another secret of the route, is not resolved.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
 
-use ledger::Ledger;
+use ledger::{Ledger, Quotas};
 use model::{Clock, Entropy, NodeName, Outcome};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) node: NodeName,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
+    pub(crate) quotas: Quotas,
     pub(crate) metrics: Metrics,
     pub(crate) spans: Option<Spans>,
     pub(crate) sampler: Sampler,

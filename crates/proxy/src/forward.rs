@@ -12,13 +12,13 @@ use rules::plan::Plan;
 use rules::route::Route;
 use rules::upstream::{Credential, Node, PassHost, Upstream, UpstreamScheme};
 
-use crate::admit::Admitted;
 use crate::body::{RequestBody, Upload};
 use crate::connect::{ConnectError, Endpoint, Protocols};
 use crate::head::Head;
 use crate::identify::Identified;
 use crate::park::Line;
 use crate::pool::Lease;
+use crate::quota::{Granted, Rest};
 use crate::trip::Trip;
 
 mod exchange;
@@ -36,20 +36,22 @@ pub(crate) struct Answer {
     /// The longest pause in its body.
     pub(crate) pause_max: Duration,
     pub(crate) limits: (Plan, Reservation),
+    /// What is left of the upstream's quota, where it has one.
+    pub(crate) rest: Option<Box<Rest>>,
     /// The client's request id and its field, to give back (`request-id`).
     pub(crate) request_id: Option<(HeaderName, HeaderValue)>,
     /// The client's connection, when it asked to speak WebSocket.
     pub(crate) line: Option<Arc<Line>>,
 }
 
-/// Sends an admitted request to its upstream.
+/// Sends a request whose turn it is to its upstream.
 pub(crate) async fn forward(
     trip: &mut Trip,
     head: &mut Head,
     body: Incoming,
-    admitted: Admitted,
+    mut granted: Granted,
 ) -> Result<Answer, Refusal> {
-    let route = Arc::clone(admitted.described().identified().route());
+    let route = Arc::clone(granted.described().identified().route());
     let upstream = upstream_of(&route)?;
     let upgrades = head.upgrade.is_some();
     if upgrades && !route.websocket {
@@ -57,7 +59,8 @@ pub(crate) async fn forward(
         return Err(Refusal::new(Code::UpgradeRefused, detail));
     }
     let timeouts = route.timeouts.unwrap_or(upstream.timeouts);
-    let dressed = headers::dress(trip, head, admitted.described(), upstream)?;
+    let dressed = headers::dress(trip, head, granted.described(), upstream)?;
+    let mut kept = Kept::of(granted.described().identified(), upstream);
     let mut exchange = Exchange {
         upstream,
         timeouts,
@@ -65,6 +68,7 @@ pub(crate) async fn forward(
         target: dressed.target,
         host: HeaderValue::from_static(""),
         request: None,
+        place: granted.place(),
     };
     trip.upload = Some(Arc::clone(&exchange.upload));
     let mut request = Request::new(RequestBody::new(body, Arc::clone(&exchange.upload)));
@@ -73,7 +77,6 @@ pub(crate) async fn forward(
     exchange.request = Some(request);
     let order = trip.core.turns.lock().order(upstream);
     let started = trip.core.shared.clock.uptime();
-    let mut kept = Kept::of(admitted.described().identified(), upstream);
     let mut last = None;
     for (tries, node) in (1..=upstream.retries.saturating_add(1)).zip(order) {
         let now = trip.core.shared.clock.uptime();
@@ -97,10 +100,11 @@ pub(crate) async fn forward(
         };
         let (response, lease) = exchange.run(trip, &endpoint, lease).await?;
         trip.learnt().timing.upstream = Some(trip.core.shared.clock.uptime().since(started));
-        let (limits, upload) = (admitted.into_limits(), exchange.upload);
+        let rest = exchange.rest(trip, &response)?;
+        let (limits, upload) = (granted.into_limits(), exchange.upload);
         let (pause_max, request_id) = (timeouts.read, dressed.request_id);
         let line = head.upgrade.take();
-        return Ok(Answer { response, lease, upload, pause_max, limits, request_id, line });
+        return Ok(Answer { response, lease, upload, pause_max, limits, rest, request_id, line });
     }
     Err(last.map_or_else(absent, |error| unreachable(&error)))
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ledger::{Embedded, Ledger};
+use ledger::{Embedded, Ledger, Quotas};
 use model::{Clock, Entropy, NodeName};
 use rules::Snapshot;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -34,6 +34,7 @@ pub struct Options {
     pub cores: usize,
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub ledger: Ledger,
+    pub quotas: Quotas,
     pub recorder: audit::Recorder,
     pub metrics: Metrics,
     pub spans: Option<Spans>,
@@ -109,6 +110,7 @@ impl Gate {
             node: options.node.clone(),
             clock: Arc::clone(&options.clock),
             ledger: options.ledger.clone(),
+            quotas: options.quotas.clone(),
             metrics: options.metrics.clone(),
             spans: options.spans.clone(),
             sampler: options.sampler,

@@ -21,6 +21,7 @@ mod metrics;
 mod park;
 mod pipeline;
 mod pool;
+mod quota;
 mod resolve;
 mod respond;
 mod tls;

@@ -14,6 +14,7 @@ use crate::describe::{Described, describe};
 use crate::forward::{Answer, forward};
 use crate::head::{self, Head};
 use crate::identify::{Identified, identify};
+use crate::quota::{Granted, wait_turn};
 use crate::respond;
 use crate::trip::{Peer, Trip};
 
@@ -43,7 +44,8 @@ async fn travel(trip: &mut Trip, request: Request<Incoming>) -> Result<Answer, R
     let identified: Identified = identify(trip, &head, route)?;
     let described: Described = describe(trip, &head, identified)?;
     let admitted: Admitted = admit(trip, &head, described).await?;
-    forward(trip, &mut head, body, admitted).await
+    let granted: Granted = wait_turn(trip, &head, admitted).await?;
+    forward(trip, &mut head, body, granted).await
 }
 
 fn choose_route(trip: &mut Trip, head: &Head) -> Result<Arc<Route>, Refusal> {

@@ -19,12 +19,13 @@ use serde_json::json;
 use crate::body::ResponseBody;
 use crate::forward::{Answer, strip_hop_by_hop};
 use crate::park::Line;
+use crate::quota::{POLICY, Rest};
 use crate::trip::Trip;
 use crate::tunnel::Tunnel;
 
 /// Passes the upstream's answer on.
 pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
-    let Answer { response, lease, upload, pause_max, limits, request_id, line } = answer;
+    let Answer { response, lease, upload, pause_max, limits, rest, request_id, line } = answer;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match line {
             Some(line) => switch(trip, response, &line, pause_max),
@@ -35,7 +36,7 @@ pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
     strip_hop_by_hop(&mut parts.headers);
     trip.learnt().status = parts.status.as_u16();
     common(&trip, &mut parts.headers);
-    rate_limits(&mut parts.headers, &limits.0, &limits.1);
+    rate_limits(&mut parts.headers, &limits.0, &limits.1, rest.as_deref());
     if let Some((name, value)) = request_id {
         parts.headers.insert(name, value);
     }
@@ -127,13 +128,14 @@ pub const fn status_of(code: Code) -> StatusCode {
         | Code::BodyBroken => StatusCode::BAD_REQUEST,
         Code::MethodRefused | Code::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,
         Code::RouteNotFound => StatusCode::NOT_FOUND,
-        Code::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
-        Code::IdentityRefused => StatusCode::UNAUTHORIZED,
         // No SDK comes back by itself after a 402.
-        Code::BudgetPriceUnknown => StatusCode::PAYMENT_REQUIRED,
-        Code::IdentityThrottled | Code::LimitExceeded | Code::LimitNever => {
-            StatusCode::TOO_MANY_REQUESTS
-        }
+        Code::BudgetExhausted | Code::BudgetPriceUnknown => StatusCode::PAYMENT_REQUIRED,
+        Code::IdentityRefused => StatusCode::UNAUTHORIZED,
+        Code::IdentityThrottled
+        | Code::LimitExceeded
+        | Code::LimitNever
+        | Code::QuotaExceeded
+        | Code::QuotaBlocked => StatusCode::TOO_MANY_REQUESTS,
         Code::UpstreamUnreachable | Code::UpstreamUntrusted | Code::UpstreamBroken => {
             StatusCode::BAD_GATEWAY
         }
@@ -166,6 +168,8 @@ const fn title(code: Code) -> &'static str {
         Code::LimitNever => "the request is more than its limit ever allows",
         Code::BudgetPriceUnknown => "what the request costs cannot be known",
         Code::BudgetExhausted => "a budget is used up",
+        Code::QuotaExceeded => "the upstream's quota is used up",
+        Code::QuotaBlocked => "the upstream takes no calls for now",
         Code::LedgerUnavailable => "the limits of this request cannot be counted now",
         Code::SecretUnresolved => "a secret of this route is not available",
         Code::UpstreamAbsent => "the route has no upstream",
@@ -249,8 +253,13 @@ fn advise(headers: &mut HeaderMap, refusal: &Refusal) {
 
 /// `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11): for each limit
 /// its burst over the time an empty bucket takes to fill, and what is left.
-fn rate_limits(headers: &mut HeaderMap, plan: &Plan, reservation: &Reservation) {
-    if plan.draws.is_empty() {
+fn rate_limits(
+    headers: &mut HeaderMap,
+    plan: &Plan,
+    reservation: &Reservation,
+    rest: Option<&Rest>,
+) {
+    if plan.draws.is_empty() && rest.is_none() {
         return;
     }
     let (mut policy, mut left) = (String::new(), String::new());
@@ -268,6 +277,12 @@ fn rate_limits(headers: &mut HeaderMap, plan: &Plan, reservation: &Reservation) 
         if taken.more != Duration::MAX {
             let _ = write!(left, ";t={}", whole_seconds(taken.more));
         }
+    }
+    if let Some(Rest { rule, left: rest, more }) = rest {
+        let separator = if policy.is_empty() { "" } else { ", " };
+        let window = rule.window.div_ceil(1_000);
+        let _ = write!(policy, "{separator}\"{POLICY}\";q={};w={window}", rule.quota);
+        let _ = write!(left, "{separator}\"{POLICY}\";r={rest};t={}", whole_seconds(*more));
     }
     for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
         if let (false, Ok(value)) = (text.is_empty(), HeaderValue::try_from(text)) {

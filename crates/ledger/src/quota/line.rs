@@ -37,6 +37,8 @@ pub(super) struct Line {
     /// A step is under way, taken at this moment.
     pub(super) asked: Option<Uptime>,
     blocked_until: Uptime,
+    /// Since when the store has not answered.
+    failing_since: Option<Uptime>,
     /// How long the next turn of anybody takes.
     next: Duration,
     pub(super) touched: Uptime,
@@ -61,6 +63,7 @@ impl Line {
             due: None,
             asked: None,
             blocked_until: Uptime::default(),
+            failing_since: None,
             next: Duration::ZERO,
             touched: now,
             seen: Seen::default(),
@@ -131,6 +134,7 @@ impl Line {
     /// Does what a step said.
     pub(super) fn take(&mut self, step: &Step, now: Uptime, messages: &mpsc::Sender<Message>) {
         let counted = self.asked.take().unwrap_or(now);
+        self.failing_since = None;
         self.seen = Seen { used: step.used, headroom: step.headroom };
         self.blocked_until = match step.blocked {
             0 => Uptime::default(),
@@ -185,9 +189,20 @@ impl Line {
         self.due = (has_news || !self.waiting.is_empty()).then(|| now.plus(pause));
     }
 
-    /// The store could not be asked: everybody is told, and what was to be told is kept.
+    /// The store could not be asked. Who waits goes on waiting for a moment, since it may be back
+    /// at once; then everybody is told. What was to be told is kept.
     pub(super) fn fail(&mut self, news: News, now: Uptime) {
         self.asked = None;
+        let since = *self.failing_since.get_or_insert(now);
+        if now.since(since) < OUTAGE_MAX {
+            let again = self.waiting.values().map(|waiter| waiter.join.clone());
+            self.news.joins = again.collect();
+            self.news.drops.splice(0..0, news.drops);
+            self.news.reports.splice(0..0, news.reports);
+            self.news.reports.truncate(NEWS_MAX);
+            self.due = Some(now.plus(LOOK_MAX / 2));
+            return;
+        }
         let waiting: Vec<u64> = self.waiting.keys().copied().collect();
         for seq in waiting {
             self.end(seq, Err(NoTurn::Away));
@@ -242,6 +257,10 @@ const WAITING_MAX: usize = 8_192;
 /// taken for gone.
 const LOOK_MAX: Duration = Duration::from_millis(100);
 const LOOK_MIN: Duration = Duration::from_millis(3);
+
+/// A store that answers nothing for so long is away: until then a call that waits anyway goes on
+/// waiting, and joins again.
+const OUTAGE_MAX: Duration = Duration::from_secs(1);
 
 /// What an upstream says is told together.
 const REPORT_PAUSE: Duration = Duration::from_millis(20);

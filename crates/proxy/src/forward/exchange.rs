@@ -15,6 +15,7 @@ use super::{broken, unreachable};
 use crate::body::{RequestBody, Upload};
 use crate::connect::{Channel, Endpoint};
 use crate::pool::Lease;
+use crate::quota::{Place, Rest};
 use crate::trip::Trip;
 
 /// One request, whichever node takes it.
@@ -26,6 +27,8 @@ pub(super) struct Exchange<'a> {
     pub(super) host: HeaderValue,
     /// Away while it is sent; back when nothing of it was.
     pub(super) request: Option<Request<RequestBody>>,
+    /// Where the upstream has a quota: each time the request is sent takes a turn.
+    pub(super) place: Option<Box<Place>>,
 }
 
 /// Why an exchange failed.
@@ -52,9 +55,16 @@ impl Exchange<'_> {
             Box::pin(bill.dispatch()).await?;
         }
         let spare = lease.is_reused.then(|| self.copy()).flatten();
+        if let Some(place) = &mut self.place {
+            Box::pin(place.spend(trip)).await?;
+        }
         match self.send(trip, &mut lease).await {
             Ok(response) => return Ok((response, lease)),
-            Err(Failure::Unsent) if lease.is_reused => {}
+            Err(Failure::Unsent) if lease.is_reused => {
+                if let Some(place) = &mut self.place {
+                    place.give_back();
+                }
+            }
             Err(Failure::Lost(cause)) => {
                 self.request = Some(spare.ok_or_else(|| broken(&cause))?);
             }
@@ -67,9 +77,22 @@ impl Exchange<'_> {
         let now = trip.core.shared.clock.uptime();
         let opened = pool.open(endpoint, self.upstream.keepalive, self.timeouts.connect, now);
         let mut lease = Box::pin(opened).await.map_err(|error| unreachable(&error))?;
+        if let Some(place) = &mut self.place {
+            Box::pin(place.spend(trip)).await?;
+        }
         let answered = Box::pin(self.send(trip, &mut lease)).await;
         let response = answered.map_err(|failure| failure.refusal(self.timeouts.read))?;
         Ok((response, lease))
+    }
+
+    /// Heeds what the answer says of the upstream's quota, and says what is left of it.
+    pub(super) fn rest(
+        &mut self,
+        trip: &Trip,
+        response: &Response<Incoming>,
+    ) -> Result<Option<Box<Rest>>, Refusal> {
+        let Some(place) = &mut self.place else { return Ok(None) };
+        place.answered(response, trip.core.shared.clock.now())
     }
 
     /// The request once more, if it may be repeated.
