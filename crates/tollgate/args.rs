@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod budget;
 pub(crate) mod cluster;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use config::Kind;
 
+use self::budget::Budget;
 use self::cluster::Cluster;
 use crate::commands::name;
 use crate::door::Door;
@@ -46,6 +48,11 @@ pub(crate) enum Command {
     Agent {
         #[command(subcommand)]
         command: Agent,
+    },
+    /// What is left of budgets, and adjusting it
+    Budget {
+        #[command(subcommand)]
+        command: Budget,
     },
     /// Several nodes with one document
     Cluster {

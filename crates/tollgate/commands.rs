@@ -12,6 +12,7 @@ use crate::serve;
 use crate::settings::{Settings, Unusable};
 
 mod agent;
+mod budget;
 mod client;
 mod cluster;
 mod demo;
@@ -52,6 +53,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Delete(delete) => block_on(document::delete(delete))?,
         Command::Token { command: Token::Mint(mint) } => token::mint(&mint)?,
         Command::Agent { command: Agent::Create(create) } => block_on(agent::create(create))?,
+        Command::Budget { command } => block_on(budget::run(command))?,
         Command::Cluster { command } => block_on(cluster::run(command))?,
         Command::Operations { command: Operations::Find(find) } => return operations::find(&find),
         Command::Operations { command: Operations::Explain(explain) } => {

@@ -44,12 +44,13 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let directory = settings.data.join("ledger");
     let own = Arc::new(Embedded::open(&directory, clock.now(), clock.uptime())?);
     let counts = named.counts.over(&own, &directory, (&clock, &*entropy), &mut registry)?;
+    own.accounts().metrics().register(&mut registry);
     let gate = start_gate(&proxy::Options {
         node: NodeName::new(&settings.node),
         listeners: Listeners { http: settings.http, https: settings.https.zip(tls.clone()) },
         cores: settings.cores,
         snapshots: handle.snapshots(),
-        ledger: counts.ledger,
+        ledger: counts.ledger.clone(),
         quotas: counts.quotas,
         recorder: recorder.clone(),
         metrics: proxy::Metrics::register(&mut registry),
@@ -65,7 +66,8 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     doors.spawn(unresolved::watch(handle.snapshots(), told, stop.node.clone()));
     let probes = admin::probes(probes(handle.clone(), registry, stop.node.clone()));
     doors.spawn(admin::serve(probes_door, probes, None, stop.probes.clone()));
-    let desk = admin::Options { cluster: handle, keys: Some(keys), clock: Arc::clone(&clock) };
+    let (keys, ledger, clock_) = (Some(keys), counts.ledger, Arc::clone(&clock));
+    let desk = admin::Options { cluster: handle, keys, ledger, clock: clock_ };
     let (desk, door_tls) = (admin::router(desk), named.door_tls);
     doors.spawn(admin::serve(admin_door, desk, door_tls.clone(), stop.node.clone()));
     let addresses = Addresses { http: gate.http(), https: gate.https(), admin, metrics, cluster };

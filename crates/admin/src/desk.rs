@@ -11,10 +11,12 @@ use axum::routing::any;
 use cluster::{Handle, Live, ProposeError};
 use config::{Applied, Command};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header, request};
+use ledger::Ledger;
 use model::{Clock, Revision};
 use tokio::sync::Semaphore;
 
 use crate::auth::{KeyRing, Role, WRONG_KEY, identify, is_own_page};
+use crate::budget::About;
 use crate::document::DOCUMENTS_MAX;
 use crate::envelope::Failure;
 use crate::precondition::Precondition;
@@ -31,6 +33,8 @@ pub struct Options {
     /// Who may come in; `None` lets everybody in as an admin (APISIX's `admin_key_required:
     /// false`), which only fits a door that nobody else can reach. Pages of other sites stay out.
     pub keys: Option<KeyRing>,
+    /// Whose accounts of budgets are shown and adjusted.
+    pub ledger: Ledger,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -44,10 +48,11 @@ impl std::fmt::Debug for Options {
 ///
 /// Wrong keys are counted by the peer's address, which [`crate::serve()`] adds to each request.
 pub fn router(options: Options) -> Router {
-    let Options { cluster, keys, clock } = options;
+    let Options { cluster, keys, ledger, clock } = options;
     let desk = Arc::new(Desk {
         cluster,
         keys,
+        ledger,
         clock,
         throttle: Throttle::default(),
         documents: Semaphore::new(DOCUMENTS_MAX),
@@ -66,6 +71,7 @@ pub fn router(options: Options) -> Router {
 pub(crate) struct Desk {
     pub(crate) cluster: Handle,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ledger: Ledger,
     keys: Option<KeyRing>,
     throttle: Throttle,
     /// Seats for whole documents.
@@ -176,6 +182,12 @@ impl Desk {
             Target::ValidateAll if call.method == Method::POST => self.validate_all(body).await,
             Target::Export if call.reads() => self.export(call).await,
             Target::Status if call.reads() => Ok(self.status(call).await),
+            Target::Budget(id, about) if call.reads() && about != About::Adjust => {
+                self.budget(call, &id, about)
+            }
+            Target::Budget(id, About::Adjust) if call.method == Method::POST => {
+                self.adjust(call, &id, body).await
+            }
             Target::Cluster(deed) if call.method == Method::POST => {
                 self.members(call, deed, body).await
             }
@@ -188,6 +200,7 @@ impl Desk {
             | Target::Export
             | Target::Status
             | Target::PluginNames
+            | Target::Budget(..)
             | Target::Cluster(_) => Err(Failure::NotFound("not found".to_owned())),
         }
     }

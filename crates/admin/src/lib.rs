@@ -6,6 +6,7 @@
 
 mod auth;
 mod body;
+mod budget;
 mod cluster;
 mod desk;
 mod document;

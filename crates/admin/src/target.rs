@@ -3,6 +3,7 @@
 use config::{Key, Kind};
 use http::Method;
 
+use crate::budget::About;
 use crate::cluster::Deed;
 use crate::envelope::Failure;
 
@@ -31,6 +32,8 @@ pub(crate) enum Target {
     /// Judges a whole configuration.
     ValidateAll,
     PluginNames,
+    /// What the ledger says of a budget, by its id.
+    Budget(String, About),
     /// A change of the cluster's members.
     Cluster(Deed),
 }
@@ -71,6 +74,9 @@ impl Target {
             (Kind::Consumer, [consumer, "credentials", id, inside @ ..]) => {
                 Ok(Self::one(Kind::Credential, format!("{consumer}/{id}"), inside))
             }
+            (Kind::Budget, [id, "accounts"]) => Ok(Self::Budget((*id).to_owned(), About::Accounts)),
+            (Kind::Budget, [id, "history"]) => Ok(Self::Budget((*id).to_owned(), About::History)),
+            (Kind::Budget, [id, "adjust"]) => Ok(Self::Budget((*id).to_owned(), About::Adjust)),
             (Kind::Secret, [manager]) => Ok(Self::Under { kind, parent: (*manager).to_owned() }),
             (Kind::Secret, [manager, id, inside @ ..]) => {
                 Ok(Self::one(kind, format!("{manager}/{id}"), inside))
@@ -104,6 +110,7 @@ impl Target {
             Self::Status => "status".to_owned(),
             Self::Validate(_) | Self::ValidateAll => "validate".to_owned(),
             Self::PluginNames => "plugins".to_owned(),
+            Self::Budget(id, about) => format!("budgets/{id}/{}", about.as_str()),
             Self::Cluster(Deed::Token) => "cluster/tokens".to_owned(),
             Self::Cluster(Deed::Vote) => "cluster/vote".to_owned(),
             Self::Cluster(Deed::Leave) => "cluster/leave".to_owned(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::Uptime;
 use rules::plan::Plan;
 
-use crate::{Denial, Embedded, Fleet, Pending, Reservation};
+use crate::{Accounts, Denial, Embedded, Fleet, Pending, Reservation};
 
 /// Takes plans where they are counted. Clones share the counts.
 #[derive(Clone, Debug)]
@@ -53,6 +53,13 @@ impl Ledger {
             Some(_) if plan.draws.is_empty() => Answer::Now(Ok(Reservation::default())),
             Some(fleet) => fleet.draw(plan, now),
         }
+    }
+
+    /// The accounts of this node's budgets; `None` where the fleet's store would keep them, which
+    /// it does not yet.
+    #[must_use]
+    pub fn accounts(&self) -> Option<&Arc<Accounts>> {
+        self.fleet.is_none().then(|| self.embedded.accounts())
     }
 
     /// Counts a request that the fleet's store could not count, and whether it passed.

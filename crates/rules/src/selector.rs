@@ -81,14 +81,15 @@ struct Index<T> {
     by_operation: HashMap<&'static str, Vec<Arc<T>>>,
     by_route: HashMap<RouteId, Vec<Arc<T>>>,
     by_team: HashMap<TeamId, Vec<Arc<T>>>,
-    count: usize,
+    /// Each once, in the order they were given.
+    all: Vec<Arc<T>>,
 }
 
 impl<T: Selects> SelectorIndex<T> {
     /// Files every rule once for each name in its narrowest selector.
     #[must_use]
     pub fn build(rules: Vec<Arc<T>>) -> Self {
-        let mut index = Index { count: rules.len(), ..Index::default() };
+        let mut index = Index { all: rules.clone(), ..Index::default() };
         for rule in rules {
             let Selector { routes, agents, teams, methods: _, operations, effects: _ } =
                 rule.selector();
@@ -136,13 +137,19 @@ impl<T> SelectorIndex<T> {
     /// How many rules there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.count
+        self.0.all.len()
+    }
+
+    /// Every rule once, in the order they were given.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<T>] {
+        &self.0.all
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.count == 0
+        self.0.all.is_empty()
     }
 }
 
@@ -166,7 +173,7 @@ impl<T> Default for Index<T> {
             by_operation: HashMap::new(),
             by_route: HashMap::new(),
             by_team: HashMap::new(),
-            count: 0,
+            all: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::body::Body;
 use cluster::Handle;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
+use ledger::{Embedded, Ledger};
 use model::{NodeName, Secret, SystemClock, SystemEntropy};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -53,6 +54,7 @@ pub(crate) async fn bench() -> Bench {
     let router = admin::router(admin::Options {
         cluster: handle.clone(),
         keys: Some(keys),
+        ledger: Ledger::embedded(Arc::new(Embedded::in_memory())),
         clock: Arc::new(SystemClock::start()),
     });
     Bench { router, handle, _task: task, _dir: dir }

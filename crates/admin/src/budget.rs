@@ -1,0 +1,234 @@
+//! What the ledger says of a budget, and operators' adjustments.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use ledger::{Accounts, AdjustError, Adjustment, Deed, Event, Listed};
+use model::{Amount, Timestamp};
+use rules::budget::{Account, Budget, RowKey, moment_text};
+use rules::limit::Per;
+use rules::plan::Subject;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::body;
+use crate::desk::{Call, Desk};
+use crate::envelope::{Failure, answer};
+
+/// What is asked of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    Accounts,
+    History,
+    Adjust,
+}
+
+impl About {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accounts => "accounts",
+            Self::History => "history",
+            Self::Adjust => "adjust",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Adjust {
+    /// Whose account, as accounts name it.
+    subject: String,
+    /// A decimal of the budget's unit; negative takes.
+    by: String,
+    why: String,
+    /// Whoever repeats it changes nothing more; made up where none is given.
+    id: Option<String>,
+}
+
+impl Desk {
+    /// The accounts of a budget, or what happened to them.
+    pub(crate) fn budget(&self, _: &Call, id: &str, about: About) -> Result<Response, Failure> {
+        let (budget, accounts) = (self.compiled(id)?, self.accounts()?);
+        let shown = match about {
+            About::Accounts => {
+                let mut rows = accounts.list(&budget.id);
+                let total = rows.len();
+                rows.sort_by_key(|row| (std::cmp::Reverse((row.row.period, row.account.posted))));
+                let rows = rows.iter().take(ACCOUNTS_SHOWN_MAX).map(|row| shown(&budget, row));
+                json!({
+                    "budget": id,
+                    "unit": budget.unit.as_str(),
+                    "amount": budget.amount.text(&budget.unit),
+                    "total": total,
+                    "accounts": rows.collect::<Vec<_>>(),
+                })
+            }
+            About::History | About::Adjust => {
+                let events = accounts.history(&budget.id);
+                let events: Vec<Value> = events.iter().map(|event| told(&budget, event)).collect();
+                json!({ "budget": id, "unit": budget.unit.as_str(), "history": events })
+            }
+        };
+        Ok(answer(StatusCode::OK, &shown))
+    }
+
+    /// Adds to what an account may spend in the current period.
+    pub(crate) async fn adjust(
+        &self,
+        call: &Call,
+        id: &str,
+        body: Body,
+    ) -> Result<Response, Failure> {
+        if call.dry_run {
+            return Err(Failure::bad("an account cannot be adjusted as a dry run"));
+        }
+        let value = body::required(body).await?;
+        let asked = serde_json::from_value(value);
+        let asked: Adjust =
+            asked.map_err(|cause| Failure::bad(format!("invalid request body: {cause}")))?;
+        let (budget, accounts) = (self.compiled(id)?, self.accounts()?);
+        let adjustment = self.adjustment(call, &budget, asked)?;
+        let (row, by) = (adjustment.row.clone(), adjustment.by);
+        let (holder, about) = (&call.holder, &call.about);
+        let adjusted = accounts.adjust(&budget, adjustment).await;
+        let (account, is_new) = adjusted.map_err(|error| {
+            tracing::info!(holder, about, %error, "an account was not adjusted");
+            failure(error)
+        })?;
+        let by = by.text(&budget.unit);
+        tracing::info!(
+            holder,
+            about,
+            subject = name(&row.subject),
+            by,
+            is_new,
+            "an account was adjusted"
+        );
+        let end = budget.calendar.at(row.period).end;
+        let account = shown(&budget, &Listed { row, account, end });
+        Ok(answer(StatusCode::OK, &json!({ "adjusted": is_new, "account": account })))
+    }
+
+    fn adjustment(
+        &self,
+        call: &Call,
+        budget: &Budget,
+        Adjust { subject, by, why, id }: Adjust,
+    ) -> Result<Adjustment, Failure> {
+        let by = Amount::parse(&by, &budget.unit);
+        let by = by.map_err(|error| Failure::bad(format!("invalid by: it {error}")))?;
+        if by == Amount::ZERO {
+            return Err(Failure::bad("invalid by: it changes nothing"));
+        }
+        let text = |name, text: String| {
+            let is_fine = !text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX;
+            let bad = || Failure::bad(format!("invalid {name}: 1 to {TEXT_BYTES_MAX} bytes"));
+            if is_fine { Ok(Arc::<str>::from(text)) } else { Err(bad()) }
+        };
+        let at = self.clock.now();
+        let id = id.unwrap_or_else(|| format!("{}-{}", call.holder, at.as_micros()));
+        let subject = whose(budget.per, &text("subject", subject)?)?;
+        let period = budget.calendar.at(at).start;
+        Ok(Adjustment {
+            id: text("id", id)?,
+            row: RowKey { budget: budget.id.clone(), subject, period },
+            by,
+            who: Arc::from(call.holder.as_str()),
+            why: text("why", why)?,
+            at,
+        })
+    }
+
+    /// The budget as this node serves it.
+    fn compiled(&self, id: &str) -> Result<Arc<Budget>, Failure> {
+        let snapshots = self.cluster.snapshots();
+        let snapshot = snapshots.borrow();
+        let found = snapshot.budgets.all().iter().find(|budget| budget.id.as_str() == id);
+        found.cloned().ok_or(Failure::KeyNotFound)
+    }
+
+    fn accounts(&self) -> Result<&Arc<Accounts>, Failure> {
+        let missing = "the accounts of budgets cannot be had: the fleet's store keeps no money";
+        self.ledger.accounts().ok_or_else(|| Failure::Unavailable(missing.to_owned()))
+    }
+}
+
+fn shown(budget: &Budget, listed: &Listed) -> Value {
+    let Listed { row, account, end } = listed;
+    let Account { posted, pending, adjusted, fired } = *account;
+    let text = |amount: Amount| amount.text(&budget.unit);
+    let fired = budget.thresholds.iter().enumerate().filter(|(place, _)| fired >> place & 1 == 1);
+    json!({
+        "subject": name(&row.subject),
+        "period_start": start(row.period),
+        "period_end": end.map(moment_text),
+        "posted": text(posted),
+        "pending": text(pending),
+        "adjusted": text(adjusted),
+        "left": account.left(budget.amount).map(text),
+        "fired": fired.map(|(_, percent)| *percent).collect::<Vec<_>>(),
+    })
+}
+
+fn told(budget: &Budget, Event { at, row, deed }: &Event) -> Value {
+    let text = |amount: &Amount| amount.text(&budget.unit);
+    let mut told = match deed {
+        Deed::Adjusted { by, who, why, id } => json!({
+            "what": "adjusted", "by": text(by), "who": **who, "why": **why, "id": **id,
+        }),
+        Deed::Assumed { amount, reservation } => json!({
+            "what": "assumed", "by": text(amount), "request_id": reservation.to_string(),
+        }),
+        Deed::Crossed { percent } => json!({ "what": "threshold", "percent": percent }),
+    };
+    if let Some(told) = told.as_object_mut() {
+        told.insert("at".to_owned(), json!(moment_text(*at)));
+        told.insert("subject".to_owned(), json!(name(&row.subject)));
+        told.insert("period_start".to_owned(), json!(start(row.period)));
+    }
+    told
+}
+
+/// A lifetime begins nowhere.
+fn start(period: Timestamp) -> Option<String> {
+    (period != Timestamp::default()).then(|| moment_text(period))
+}
+
+/// How accounts name whom they count: a run as `AGENT/RUN`.
+fn name(subject: &Subject) -> String {
+    match subject {
+        Subject::Text(text) => text.to_string(),
+        Subject::Run(agent, run) => format!("{agent}/{run}"),
+        Subject::Address(address) => address.to_string(),
+    }
+}
+
+fn whose(per: Per, name: &Arc<str>) -> Result<Subject, Failure> {
+    match per {
+        Per::Run => {
+            let parts = name.split_once('/');
+            let parts = parts.ok_or_else(|| Failure::bad("invalid subject: expected AGENT/RUN"))?;
+            Ok(Subject::Run(Arc::from(parts.0), Arc::from(parts.1)))
+        }
+        Per::Organisation | Per::Team | Per::Agent | Per::Route | Per::Address => {
+            Ok(Subject::Text(Arc::clone(name)))
+        }
+    }
+}
+
+fn failure(error: AdjustError) -> Failure {
+    match error {
+        AdjustError::Mismatch => Failure::Conflict(error.to_string()),
+        AdjustError::TooLarge => Failure::bad(format!("invalid by: {error}")),
+        AdjustError::Full | AdjustError::Late => Failure::Unavailable(error.to_string()),
+    }
+}
+
+/// Accounts in one answer: those of the newest period that spent most. `total` says how many
+/// there are.
+const ACCOUNTS_SHOWN_MAX: usize = 10_000;
+
+/// Bytes of a reason, an id and a subject.
+const TEXT_BYTES_MAX: usize = 1_024;
