@@ -14,7 +14,7 @@ use crate::harness::{
 };
 
 mod operation;
-mod said;
+pub(crate) mod said;
 
 /// A command without a node.
 fn run(arguments: &[&str]) -> Said {

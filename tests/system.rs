@@ -1,6 +1,7 @@
 //! The whole product from outside: real processes, real sockets, real clients.
 
 mod article;
+mod budget;
 mod carry;
 mod cluster;
 mod collector;

@@ -6,15 +6,15 @@ use serde_json::Value;
 
 /// What was said on which stream, and the code of its end.
 #[derive(Debug)]
-pub(super) struct Said {
-    pub(super) code: i32,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
     /// Runs it to its end.
-    pub(super) fn by(command: &mut Command) -> Self {
+    pub(crate) fn by(command: &mut Command) -> Self {
         let output = command.stdin(Stdio::null()).output().expect("it runs");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         let said = Self {
@@ -28,19 +28,19 @@ impl Said {
     }
 
     /// It went well, and said nothing beside its output.
-    pub(super) fn well(self) -> String {
+    pub(crate) fn well(self) -> String {
         assert_eq!((self.code, &*self.err), (0, ""), "{self:?}");
         self.out
     }
 
     /// It went well, and its output is one JSON value.
-    pub(super) fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let out = self.well();
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
     }
 
     /// It failed with this code, said why, and put nothing out.
-    pub(super) fn failed(self, code: i32, reasons: &[&str]) {
+    pub(crate) fn failed(self, code: i32, reasons: &[&str]) {
         assert_eq!((self.code, &*self.out), (code, ""), "{self:?}");
         for reason in reasons {
             assert!(self.err.contains(reason), "no {reason:?} in {self:?}");

@@ -55,7 +55,7 @@ impl Desk {
             About::Accounts => {
                 let mut rows = accounts.list(&budget.id);
                 let total = rows.len();
-                rows.sort_by_key(|row| (std::cmp::Reverse((row.row.period, row.account.posted))));
+                rows.sort_by_key(|row| std::cmp::Reverse((row.row.period, row.account.posted)));
                 let rows = rows.iter().take(ACCOUNTS_SHOWN_MAX).map(|row| shown(&budget, row));
                 json!({
                     "budget": id,
@@ -212,9 +212,13 @@ fn whose(per: Per, name: &Arc<str>) -> Result<Subject, Failure> {
             let parts = parts.ok_or_else(|| Failure::bad("invalid subject: expected AGENT/RUN"))?;
             Ok(Subject::Run(Arc::from(parts.0), Arc::from(parts.1)))
         }
-        Per::Organisation | Per::Team | Per::Agent | Per::Route | Per::Address => {
-            Ok(Subject::Text(Arc::clone(name)))
-        }
+        Per::Organisation
+        | Per::Team
+        | Per::Agent
+        | Per::Route
+        | Per::Address
+        | Per::Operation
+        | Per::Upstream => Ok(Subject::Text(Arc::clone(name))),
     }
 }
 
