@@ -195,3 +195,6 @@ fn file<T, Id: Clone + Eq + std::hash::Hash>(
 /// Operations that a rule is filed under; one that binds more is filed as if it named none, and
 /// asked for each request.
 const FILED_OPERATIONS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests;
