@@ -17,6 +17,8 @@ use rules::upstream::{Credential, PassHost, UpstreamScheme};
 use rules::variable::Variable;
 use serde_json::{Value, json};
 
+mod money;
+
 use super::compile;
 use crate::command::{Change, Command, Expect, Stamp};
 use crate::document::tests::ARTICLE;

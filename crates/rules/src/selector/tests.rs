@@ -81,7 +81,9 @@ fn without_names_the_method_says_the_effect_and_no_operation_is_bound() {
     assert!(!binds(&operations(&["unknown"]), "GET"));
 }
 
-fn some<T: Clone + std::fmt::Debug + 'static>(names: &[T]) -> impl Strategy<Value = Vec<T>> + use<T> {
+fn some<T: Clone + std::fmt::Debug + 'static>(
+    names: &[T],
+) -> impl Strategy<Value = Vec<T>> + use<T> {
     prop::collection::vec(prop::sample::select(names.to_vec()), 0..3)
 }
 

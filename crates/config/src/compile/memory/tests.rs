@@ -136,6 +136,16 @@ fn resources() -> Vec<(&'static str, Vec<Value>)> {
         json!({"per": "team", "rate": 2, "match": {"teams": ["t"]}}),
         json!({"per": "address", "rate": 3}),
     ];
+    let budgets = vec![
+        json!({"per": "agent", "unit": "USD", "amount": "5", "period": {"every": "day"},
+            "notify": {"webhook": "https://h.example/x"}}),
+        json!({"per": "team", "unit": "requests", "amount": "7", "period": {"every": "lifetime"},
+            "match": {"teams": ["t"], "effects": ["read"]}}),
+    ];
+    let prices = vec![
+        json!({"match": {}, "unit": "USD", "hold": {"fixed": "1"}}),
+        json!({"match": {"routes": ["1"]}, "unit": "EUR", "hold": {"fixed": "2"}}),
+    ];
     let quotas = vec![
         json!({"match": {"upstreams": ["1"]}, "quota": 5, "window": 1}),
         json!({"match": {"hosts": ["a", "b"]}, "quota": 7, "window": 2, "per": "upstream"}),
@@ -156,6 +166,10 @@ fn resources() -> Vec<(&'static str, Vec<Value>)> {
         ("credentials/b/one", credentials),
         ("limits/1", limits.clone()),
         ("limits/2", limits),
+        ("budgets/1", budgets.clone()),
+        ("budgets/2", budgets),
+        ("prices/1", prices.clone()),
+        ("prices/2", prices),
         ("upstream_quotas/1", quotas.clone()),
         ("upstream_quotas/2", quotas),
         ("secrets/vault/1", vec![vault("http://v1"), vault("http://v2")]),
@@ -369,7 +383,8 @@ fn token(name: &str, secret: &str) -> String {
 }
 
 fn shown_limits(snapshot: &Snapshot) -> Vec<String> {
-    let mut lines = vec![snapshot.limits.len().to_string()];
+    let counts = [snapshot.limits.len(), snapshot.budgets.len(), snapshot.prices.len()];
+    let mut lines = vec![format!("{counts:?}")];
     for (agent, team) in [("a", Some("t")), ("a", None), ("b", Some("t"))] {
         let identity = Identity {
             organisation: OrganisationId::new("o"),
@@ -384,6 +399,11 @@ fn shown_limits(snapshot: &Snapshot) -> Vec<String> {
         let facts = Facts { identity: Some(&identity), ..facts(&target, &headers) };
         let binding = snapshot.limits.binding(&route, &facts);
         lines.push(format!("{:?}", binding.collect::<Vec<_>>()));
+        lines.push(format!("{:?}", Vec::from_iter(snapshot.prices.binding(&route, &facts))));
+        for budget in snapshot.budgets.binding(&route, &facts) {
+            let webhook = budget.webhook.as_ref().map(|url| url.expose().clone());
+            lines.push(format!("{budget:?} {webhook:?}"));
+        }
     }
     lines
 }
