@@ -18,6 +18,7 @@ use rules::variable::Variable;
 use serde_json::{Value, json};
 
 mod money;
+mod quota;
 
 use super::compile;
 use crate::command::{Change, Command, Expect, Stamp};

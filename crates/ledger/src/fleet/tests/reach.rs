@@ -26,13 +26,15 @@ async fn refusal(url: &str) -> String {
 async fn a_user_needs_few_permissions() {
     let store = Store::start();
     let rules = "ACL SETUSER gate on >s3cret%/@ ~{default}:* -@all +evalsha +eval +info +ping \
-                 +select +time +get +set +setrange +mget";
+                 +select +time +get +set +setrange +mget +hgetall +hset +hdel +zadd +zrem +zcard \
+                 +zcount +zrange +del +pexpire";
     store.ask::<String>(&rules.split_whitespace().collect::<Vec<_>>());
     store.ask::<String>(&["ACL", "SETUSER", "default", "off"]);
     let url = format!("redis://gate:s3cret%25%2F%40@127.0.0.1:{}", store.port);
     let node = node(&url);
     is_up(&node).await;
     assert_eq!(exhaust(&node, &plan(vec![fixed("l", 3)])).await, 3);
+    super::ring::every_command(&node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

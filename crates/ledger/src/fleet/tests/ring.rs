@@ -110,6 +110,49 @@ fn one(seq: u64) -> News {
     News { joins: vec![join], ..News::default() }
 }
 
+/// A turn beyond the reserve may have a higher tag than those it passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_passed_does_not_turn_virtual_time_back() {
+    let store = Store::start();
+    let fleet = node(&store.url());
+    is_up(&fleet).await;
+    // It forgets calls sooner than the pace gives the next: one comes each half second.
+    let rule =
+        Rule { quota: 6, burst: 6, reserve: 4, window: 3_000, slot: 10, span: 40, ..rules()[0] };
+    let key = fleet.organisation().quota("q", "passed");
+    let mut principal = Principal::default();
+    let call = |seq: u64, flow: &str, is_high: bool| Join {
+        seq,
+        flow: Arc::from(flow),
+        weight: 1,
+        is_high,
+        patience: 60_000,
+        queue_max: 9,
+    };
+    let low = (0..4).map(|seq| call(seq, "low", false));
+    let high = (10..18).map(|seq| call(seq, "high", true));
+    let late = vec![call(20, "late", false)];
+    let (first, none) = (low.chain(high).collect::<Vec<_>>(), Vec::new);
+    let mut granted = 0;
+    for (pause, joins) in [(0, first), (530, vec![]), (530, late), (530, vec![]), (530, none())] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let news = News { joins, ..News::default() };
+        let (now, found) = step(&fleet, &key, &rule, 1, &news).await;
+        assert_eq!(found, principal.step(&rule, now, 1, &news));
+        granted += found.granted.len();
+    }
+    assert!(granted >= 9, "{granted}");
+}
+
+/// A turn, a call that waits, and one that leaves: the script runs all that it may.
+pub(super) async fn every_command(fleet: &Fleet) {
+    let key = fleet.organisation().quota("q", "every");
+    for news in [one(1), one(2), News { drops: vec![2], ..News::default() }] {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        step(fleet, &key, &rules()[1], 1, &news).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_away_is_told_so_by_both() {
     let store = Store::start();
