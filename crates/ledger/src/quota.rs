@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use model::{Clock, QuotaId, Uptime};
-use rules::quota::{Join, Report, Rule, Said};
+use rules::quota::{Join, Probe, Report, Rule, Said};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +64,7 @@ pub struct Turn {
     /// Calls that were left of the quota then.
     left: u64,
     messages: mpsc::Sender<Message>,
+    is_answered: bool,
 }
 
 /// Why there was no turn.
@@ -144,13 +145,27 @@ impl Turn {
 
     /// Tells everybody what the upstream said. What finds the queue full is lost: a later answer
     /// says it again, a 429 as much as what is left.
-    pub fn answered(&self, said: Said) {
-        if said == Said::default() && !self.is_probe {
-            return;
+    pub fn answered(mut self, said: Said) {
+        self.is_answered = true;
+        if said != Said::default() || self.is_probe {
+            self.report(if self.is_probe { Probe::Answered } else { Probe::None }, said);
         }
-        let report = Report { number: self.number, is_probe: self.is_probe, said };
+    }
+
+    fn report(&self, probe: Probe, said: Said) {
+        let report = Report { number: self.number, probe, said };
         let key = Arc::clone(&self.key);
         drop(self.messages.try_send(Message::Report { key, rule: self.rule, report }));
+    }
+}
+
+/// A turn that comes to no answer stays counted; if everybody waits for what it would have found
+/// out, another finds out.
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.is_probe && !self.is_answered {
+            self.report(Probe::Lost, Said::default());
+        }
     }
 }
 

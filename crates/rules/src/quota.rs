@@ -21,7 +21,7 @@ mod ring;
 mod rule;
 mod said;
 
-pub use principal::{AWAY, Grant, NEVER, News, Principal, Report, Said, Step};
+pub use principal::{AWAY, Grant, NEVER, News, Principal, Probe, Report, Said, Step};
 pub use queue::{Flow, Join, WAITING_MAX, WEIGHT_MAX};
 pub use ring::Ring;
 pub use rule::{QUOTA_MAX, Rule, WINDOW_MAX, WINDOW_MIN};

@@ -102,12 +102,14 @@ state.u, state.a = max(state.u - refill, 0), max(state.a, now)
 if now >= state.t then state.l = -1 end
 
 for _ = 1, take('I2') do
-  local number, is_probe = take('I8'), take('B')
+  local number, probe = take('I8'), take('B')
   local left, lasts, counted, blocked = take('I8'), take('I8'), take('I8'), take('I8')
   if blocked ~= NEVER then
     if blocked == 0 then blocked = block else blocked = min(blocked, BLOCKED_MAX) end
     state.b, state.p = max(state.b, now + blocked), 0
-  elseif state.b == 0 or is_probe == 1 then
+  elseif probe == 2 then
+    if state.b > 0 then state.p = 0 end
+  elseif state.b == 0 or probe == 1 then
     if state.b > 0 and now >= state.b then
       state.b, state.p = 0, 0
       state.u, state.a, state.m = burst * window, now, now + over(window, 10)

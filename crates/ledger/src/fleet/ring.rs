@@ -1,7 +1,7 @@
 //! Steps of quotas in the store: `ring.lua` decides as `rules::quota::Principal` does.
 
 use redis::RedisError;
-use rules::quota::{Grant, Join, NEVER, News, Report, Rule, Step};
+use rules::quota::{Grant, Join, NEVER, News, Probe, Report, Rule, Step};
 
 use super::road::Road;
 use super::script::Script;
@@ -53,9 +53,13 @@ fn packed(node: u64, news: &News) -> Vec<u8> {
     let mut bytes = node.to_le_bytes().to_vec();
     let News { reports, drops, joins } = news;
     bytes.extend(short(reports.len()).to_le_bytes());
-    for Report { number, is_probe, said } in reports {
+    for Report { number, probe, said } in reports {
         bytes.extend(number.to_le_bytes());
-        bytes.push(u8::from(*is_probe));
+        bytes.push(match probe {
+            Probe::None => 0,
+            Probe::Answered => 1,
+            Probe::Lost => 2,
+        });
         let (left, lasts) = said.left.unzip();
         for number in [left, lasts, said.used, said.blocked] {
             bytes.extend(number.unwrap_or(NOTHING).to_le_bytes());

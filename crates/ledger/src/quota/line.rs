@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::Uptime;
-use rules::quota::{Join, NEVER, News, Report, Rule, Step};
+use rules::quota::{Join, NEVER, News, Probe, Report, Rule, Step};
 use tokio::sync::{mpsc, oneshot};
 
 use super::desk::Message;
@@ -95,7 +95,7 @@ impl Line {
             self.news.reports.remove(0);
         }
         self.news.reports.push(report);
-        let is_urgent = report.is_probe || report.said.blocked.is_some();
+        let is_urgent = report.probe != Probe::None || report.said.blocked.is_some();
         let due = if is_urgent { now } else { now.plus(REPORT_PAUSE) };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
@@ -157,6 +157,7 @@ impl Line {
                 at: counted,
                 left,
                 messages: messages.clone(),
+                is_answered: false,
             };
             self.end(grant.seq, Ok(turn));
         }

@@ -115,6 +115,9 @@ async fn a_429_refuses_those_who_wait_and_one_probe_ends_it() {
     };
     let wait = tokio::time::timeout(Duration::from_secs(5), blocked).await.unwrap();
     assert!(wait <= Duration::from_millis(400), "{wait:?}");
+    let lost = bench.turn("a", 2_000).await.unwrap();
+    assert!(lost.is_probe);
+    drop(lost);
     let probe = bench.turn("a", 2_000).await.unwrap();
     assert!(probe.is_probe);
     let other = bench.turn("b", 300);

@@ -13,20 +13,33 @@ use super::rule::Rule;
 /// What a node brings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// Answers of the upstream.
+    /// What became of earlier grants.
     pub reports: Vec<Report>,
     /// Calls that wait no longer.
     pub drops: Vec<u64>,
     pub joins: Vec<Join>,
 }
 
-/// What an answer of the upstream said.
+/// What became of a grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The grant that was answered.
+    /// The grant's number.
     pub number: u64,
-    pub is_probe: bool,
+    pub probe: Probe,
+    /// What the upstream's answer said; nothing where there was none.
     pub said: Said,
+}
+
+/// What a report says of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing: the call was none that finds out.
+    #[default]
+    None,
+    /// The call that finds out was answered.
+    Answered,
+    /// The call that finds out had no answer: another has to.
+    Lost,
 }
 
 /// What the upstream says of its quota. Times are in milliseconds.
@@ -183,7 +196,10 @@ impl Principal {
             self.probe_until = 0;
             return;
         }
-        if self.blocked_until > 0 && !report.is_probe {
+        if report.probe == Probe::Lost && self.blocked_until > 0 {
+            self.probe_until = 0;
+        }
+        if report.probe == Probe::Lost || (self.blocked_until > 0 && report.probe == Probe::None) {
             return;
         }
         if self.blocked_until > 0 && now >= self.blocked_until {
@@ -292,7 +308,8 @@ const GONE: u64 = 60_000;
 /// Turns of one step: more would hold the store up.
 const GRANTS_MAX: usize = 256;
 
-/// The one call that finds out whether a block is over may take so long; then another does.
+/// The one call that finds out whether a block is over may take so long; then another does, since
+/// its node may be gone.
 const PROBE: u64 = 30_000;
 
 /// No upstream keeps us away for longer than a day.

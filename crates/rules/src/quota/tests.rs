@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Duration, Grant, Join, NEVER, News, Principal, Report, Ring, Rule, Said, Step};
+use super::{Duration, Grant, Join, NEVER, News, Principal, Probe, Report, Ring, Rule, Said, Step};
 
 mod fair;
 mod feedback;
@@ -22,7 +22,7 @@ fn joins(joins: Vec<Join>) -> News {
 }
 
 fn report(number: u64, said: Said) -> News {
-    News { reports: vec![Report { number, is_probe: false, said }], ..News::default() }
+    News { reports: vec![Report { number, probe: Probe::None, said }], ..News::default() }
 }
 
 /// One node alone at an upstream, and the calls that went.

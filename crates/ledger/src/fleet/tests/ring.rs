@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use rules::quota::{Join, News, Principal, Report, Rule, Said, Step};
+use rules::quota::{Join, News, Principal, Probe, Report, Rule, Said, Step};
 
 use super::{Arc, Duration, Fleet, Store, is_up, node};
 
@@ -39,13 +39,11 @@ fn reports() -> impl Strategy<Value = Vec<Report>> {
     let left = prop::option::weighted(0.7, (0_u64..6, 0_u64..40));
     let used = prop::option::weighted(0.3, 0_u64..9);
     let blocked = prop::option::weighted(0.15, 0_u64..30);
-    let report = (0_u64..8, any::<bool>(), left, used, blocked).prop_map(
-        |(number, is_probe, left, used, blocked)| Report {
-            number,
-            is_probe,
-            said: Said { left, used, blocked },
-        },
-    );
+    let probe = prop::sample::select(vec![Probe::None, Probe::Answered, Probe::Lost]);
+    let report =
+        (0_u64..8, probe, left, used, blocked).prop_map(|(number, probe, left, used, blocked)| {
+            Report { number, probe, said: Said { left, used, blocked } }
+        });
     prop::collection::vec(report, 0..2)
 }
 

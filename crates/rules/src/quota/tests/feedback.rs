@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use model::Timestamp;
 
-use super::{Bench, Duration, News, Report, Rule, Said, join, joins, report, rule};
+use super::{Bench, Duration, News, Probe, Report, Rule, Said, join, joins, report, rule};
 
 fn blocked(number: u64, millis: u64) -> News {
     report(number, Said { blocked: Some(millis), ..Said::default() })
@@ -27,11 +27,25 @@ fn a_429_stops_everybody_and_then_one_call_finds_out() {
     bench.step(&report(1, Said::default()));
     assert_eq!(bench.log.len(), 3);
     let said = Said::default();
-    let answered = Report { number: probe.number, is_probe: true, said };
+    let answered = Report { number: probe.number, probe: Probe::Answered, said };
     let step = bench.step(&News { reports: vec![answered], ..News::default() });
     assert_eq!((step.granted.len(), step.blocked), (0, 0), "it begins with nothing saved up");
     bench.run(2_000);
     assert_eq!(bench.log.len(), 5);
+}
+
+#[test]
+fn a_call_that_found_nothing_out_makes_way_for_another() {
+    let mut bench = Bench::with(rule());
+    bench.step(&joins(vec![join(1, "a", 1)]));
+    bench.step(&blocked(1, 1_000));
+    bench.step(&joins((2..5).map(|seq| join(seq, "a", 1)).collect()));
+    bench.run(1_500);
+    assert_eq!(bench.log.len(), 2);
+    let lost = Report { number: 2, probe: Probe::Lost, said: Said::default() };
+    bench.step(&News { reports: vec![lost], ..News::default() });
+    assert_eq!(bench.log.len(), 3);
+    assert!(bench.log[2].1.is_probe, "it is not known yet");
 }
 
 #[test]
