@@ -123,7 +123,7 @@ impl Bucket {
             && self.flaw != Some(Flaw::NoReplayCheck)
         {
             let how = if ask.seq == lease.seq { How::Granted } else { How::Stale };
-            return self.reply(how, Some(lease.clone()));
+            return self.reply(how, Some(lease));
         }
         let [_, unit, _, _] = self.rule.parts();
         let (mut keep, mut fresh) = (0, true);
@@ -156,7 +156,7 @@ impl Bucket {
         lease.held += u64::from(lease.granted);
         self.used = used + u64::from(lease.granted) * unit;
         self.leases.push(lease.clone());
-        self.reply(How::Granted, Some(lease))
+        self.reply(How::Granted, Some(&lease))
     }
 
     #[expect(
@@ -180,8 +180,7 @@ impl Bucket {
         want.min(can)
     }
 
-    fn reply(&self, how: How, own: Option<Lease>) -> Reply {
-        let own = own.as_ref();
+    fn reply(&self, how: How, own: Option<&Lease>) -> Reply {
         let counted = |lease: &&Lease| lease.held > 0 || own.is_some_and(|o| o.node == lease.node);
         let demand = self.leases.iter().filter(counted).map(|lease| lease.demand).sum();
         Reply {

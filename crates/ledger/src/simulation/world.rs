@@ -51,7 +51,7 @@ pub struct Mishaps {
 }
 
 /// What a run came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ran {
     /// For each bucket, when it gave a token.
     pub logs: Vec<Vec<u64>>,
@@ -342,7 +342,8 @@ impl World<'_> {
         let [keep, back, want, demand, length] =
             counts.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let ask = Ask { seq, keep, back, want, demand, length };
-        let reply = self.store[bucket].renew(self.now, life, &ask, false);
+        let is_dry = self.store[bucket].is_dry(self.now, life, &ask);
+        let reply = self.store[bucket].renew(self.now, life, &ask, is_dry);
         let [_, unit, capacity, _] = Coarse::new(self.setup.buckets[bucket]).parts();
         let out = self.store[bucket].out(self.now);
         self.ran.is_whole &= reply.used <= capacity && out * unit <= reply.used;

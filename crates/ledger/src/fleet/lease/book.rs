@@ -204,8 +204,7 @@ impl Book {
     #[expect(clippy::cast_precision_loss, reason = "these are estimates")]
     pub(crate) fn learn(
         &mut self,
-        now: u64,
-        trip: u64,
+        (now, trip): (u64, u64),
         flight: &Flight,
         (reply, left): (&Reply, u64),
         tokens: u32,

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::book::NODE_TOKENS;
 use super::draw::{LEVELS_MAX, Lack, Purchase, take_all, undo};
 use super::holding::{Drawn, Holding};
+use super::purse::Spent;
 use super::table::{Entry, Table};
 use crate::{Denial, Reservation};
 
@@ -48,11 +49,28 @@ pub(crate) enum Local {
     Refused(Denial),
 }
 
+/// A draw that is leased: its place in the plan and its cost, and what it got. A shadow draw may
+/// have got nothing.
+#[derive(Debug)]
+struct Got {
+    at: usize,
+    entry: Arc<Entry>,
+    found: Result<Taken, Short>,
+    cost: u32,
+}
+
+/// A draw that may be leased.
+struct Level {
+    at: usize,
+    entry: Arc<Entry>,
+    is_shadow: bool,
+    cost: u32,
+}
+
 /// What a request took of leases, given back when it is dropped before it is used.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// For each draw of the plan that is leased: what it got. A shadow draw may have got nothing.
-    draws: Vec<(usize, Arc<Entry>, Result<Taken, Short>, u32)>,
+    draws: Vec<Got>,
     purchase: Purchase,
     is_used: bool,
 }
@@ -60,7 +78,7 @@ pub(crate) struct Held {
 impl Held {
     /// What the leased draw at this place of the plan found.
     pub(crate) fn found(&self, draw: usize) -> Option<Result<Taken, Short>> {
-        self.draws.iter().find(|(at, ..)| *at == draw).map(|(_, _, found, _)| *found)
+        self.draws.iter().find(|got| got.at == draw).map(|got| got.found)
     }
 
     pub(crate) const fn count(&self) -> usize {
@@ -82,12 +100,12 @@ impl Held {
     pub(crate) fn spend(mut self, clock: &dyn Clock) -> Result<(), Denial> {
         let now = clock.uptime().as_micros();
         self.is_used = true;
-        for ((draw, entry, found, cost), spent) in self.draws.iter().zip(&self.purchase) {
+        for (Got { at, entry, found, cost }, spent) in self.draws.iter().zip(&self.purchase) {
             let Some(spent) = spent else { continue };
             let is_held = found.is_err() || entry.holding.holds(*spent, now);
             if !is_held && !matches!(entry.holding.take(now, *cost), Drawn::Taken(_)) {
                 let short = Short::For(one_more(entry));
-                return Err(Denial::Short { draw: *draw, short });
+                return Err(Denial::Short { draw: *at, short });
             }
         }
         Ok(())
@@ -99,7 +117,7 @@ impl Drop for Held {
         if self.is_used {
             return;
         }
-        for ((_, entry, _, cost), spent) in self.draws.iter().zip(&self.purchase) {
+        for (Got { entry, cost, .. }, spent) in self.draws.iter().zip(&self.purchase) {
             if let Some(spent) = spent {
                 entry.holding.undo(*spent, *cost);
             }
@@ -110,55 +128,61 @@ impl Drop for Held {
 impl Desk {
     /// Draws on leases: on all that the plan has, or on none.
     pub(crate) fn draw(&self, plan: &Plan, now: u64) -> Local {
-        let mut draws = Vec::new();
-        for (at, draw) in plan.draws.iter().enumerate() {
-            let (Some(always), Ok(cost)) = (leasable(draw), u32::try_from(draw.cost.0)) else {
-                continue;
-            };
-            let Some(entry) = self.entry(draw, always, now) else { continue };
-            draws.push((at, entry, draw.rule.is_shadow(), cost));
-        }
-        if draws.is_empty() || draws.len() > LEVELS_MAX {
+        let levels = self.levels(plan, now);
+        if levels.is_empty() || levels.len() > LEVELS_MAX {
             return Local::Nothing;
         }
-        // Those that only report stand last: they refuse nothing.
-        draws.sort_by_key(|(_, _, shadow, _)| *shadow);
-        let binding = draws.iter().take_while(|(_, _, shadow, _)| !shadow).count();
-        let levels: Vec<(&Holding, u32)> =
-            draws.iter().map(|(_, entry, _, cost)| (&entry.holding, *cost)).collect();
-        let (bound, shadows) = levels.split_at(binding);
+        let costs: Vec<(&Holding, u32)> =
+            levels.iter().map(|level| (&level.entry.holding, level.cost)).collect();
+        let (bound, shadows) = costs.split_at(levels.iter().filter(|l| !l.is_shadow).count());
         let mut due = Vec::new();
-        let taken = take_all(bound, now, |level| due.push(level));
-        let decided = match taken {
-            Ok(mut purchase) => {
-                match report(shadows, now, purchase.get_mut(binding..).unwrap_or_default()) {
-                    true => Ok(purchase),
-                    false => {
-                        undo(&levels, &purchase);
-                        due.extend((binding..draws.len()).filter(|at| self.falls_due(&draws, *at)));
-                        Err(Lack::Short)
-                    }
+        let taken = take_all(bound, now, |at| due.push(at));
+        let decided = taken.and_then(|mut purchase| {
+            let slots = purchase.iter_mut().skip(bound.len());
+            match shadows
+                .iter()
+                .zip(slots)
+                .find_map(|(level, slot)| (!reports(level, now, slot)).then_some(()))
+            {
+                None => Ok(purchase),
+                Some(_) => {
+                    undo(&costs, &purchase);
+                    Err(Lack::Short)
                 }
             }
-            Err(lack) => Err(lack),
-        };
+        });
+        if decided == Err(Lack::Short) {
+            let lacking = levels.iter().enumerate().skip(bound.len());
+            due.extend(lacking.filter(|(_, level)| level.entry.holding.becomes_due()).map(|l| l.0));
+        }
         if !due.is_empty() {
-            let entries = due.iter().filter_map(|at| draws.get(*at));
-            self.tell(Due::Look(entries.map(|(_, entry, ..)| Arc::clone(entry)).collect()));
+            let entries = due.iter().filter_map(|at| levels.get(*at));
+            self.tell(Due::Look(entries.map(|level| Arc::clone(&level.entry)).collect()));
         }
         match decided {
-            Ok(purchase) => Local::Taken(held(draws, purchase)),
+            Ok(purchase) => Local::Taken(held(levels, purchase)),
             Err(Lack::Short) => Local::Nothing,
             Err(Lack::Refused(level, until)) => {
-                let draw = draws.get(level).map_or(0, |(at, ..)| *at);
+                let draw = levels.get(level).map_or(0, |level| level.at);
                 let wait = Duration::from_micros(until.saturating_sub(now));
                 Local::Refused(Denial::Short { draw, short: Short::For(wait) })
             }
         }
     }
 
-    fn falls_due(&self, draws: &[(usize, Arc<Entry>, bool, u32)], at: usize) -> bool {
-        draws.get(at).is_some_and(|(_, entry, ..)| entry.holding.becomes_due())
+    /// The draws that may be leased. Those that only report stand last: they refuse nothing.
+    fn levels(&self, plan: &Plan, now: u64) -> Vec<Level> {
+        let mut levels = Vec::with_capacity(plan.draws.len());
+        for (at, draw) in plan.draws.iter().enumerate() {
+            let (Some(always), Ok(cost)) = (leasable(draw), u32::try_from(draw.cost.0)) else {
+                continue;
+            };
+            let is_shadow = draw.rule.is_shadow();
+            let level = |entry| Level { at, entry, is_shadow, cost };
+            levels.extend(self.entry(draw, always, now).map(level));
+        }
+        levels.sort_by_key(|level| level.is_shadow);
+        levels
     }
 
     /// The lease of a draw's bucket. One of a bucket that has changed goes.
@@ -184,33 +208,29 @@ impl Desk {
     }
 }
 
-/// Takes of those that only report: whether each said what it has.
-fn report(
-    shadows: &[(&Holding, u32)],
-    now: u64,
-    slots: &mut [Option<super::purse::Spent>],
-) -> bool {
-    shadows.iter().zip(slots).all(|((holding, cost), slot)| match holding.take(now, *cost) {
+/// Takes of one that only reports: whether it said what it has.
+fn reports((holding, cost): &(&Holding, u32), now: u64, slot: &mut Option<Spent>) -> bool {
+    match holding.take(now, *cost) {
         Drawn::Taken(spent) => {
             *slot = Some(spent);
             true
         }
         Drawn::Refused(_) => true,
         Drawn::Short => false,
-    })
+    }
 }
 
-fn held(draws: Vec<(usize, Arc<Entry>, bool, u32)>, purchase: Purchase) -> Held {
-    let found = draws.into_iter().zip(&purchase).map(|((at, entry, _, cost), spent)| {
+fn held(levels: Vec<Level>, purchase: Purchase) -> Held {
+    let got = levels.into_iter().zip(&purchase).map(|(Level { at, entry, cost, .. }, spent)| {
         let more = one_more(&entry);
         let found = spent.as_ref().map_or(Err(Short::For(more)), |spent| {
             let there = entry.left.load(Ordering::Relaxed).saturating_add(spent.left.into());
             let left = Tokens(there.min(entry.bucket.burst().0));
             Ok(Taken { turn: Duration::ZERO, left, more })
         });
-        (at, entry, found, cost)
+        Got { at, entry, found, cost }
     });
-    Held { draws: found.collect(), purchase, is_used: false }
+    Held { draws: got.collect(), purchase, is_used: false }
 }
 
 /// Until another token comes.

@@ -58,6 +58,14 @@ impl Holding {
         }
     }
 
+    /// Holds so many for ever.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn filled(bucket: Bucket, tokens: u32) -> Self {
+        let holding = Self::new(bucket, true, 0);
+        holding.purse.fill(tokens, u64::MAX);
+        holding
+    }
+
     /// Spends tokens without a lock and without the store.
     pub(crate) fn take(&self, now: u64, cost: u32) -> Drawn {
         if let Some(spent) = self.purse.take(now, cost) {
@@ -150,7 +158,7 @@ impl Holding {
             return Some(now);
         }
         self.purse.fill(reply.granted, flight.until());
-        let refused = book.learn(now, trip, &flight, (reply, left), self.purse.tokens());
+        let refused = book.learn((now, trip), &flight, (reply, left), self.purse.tokens());
         self.refused_until.store(refused, Ordering::Relaxed);
         self.purse.ask_at(book.low(trip));
         Some(book.next_look(now, self.purse.tokens(), self.purse.until()))

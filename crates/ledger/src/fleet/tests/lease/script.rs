@@ -92,7 +92,7 @@ fn check_same(raw: &mut Raw, seed: u64) {
         }
         let node = usize::try_from(chance.below(3)).unwrap();
         // Mostly the next; sometimes one that was there before.
-        let seq = (seqs[level][node] + 1).saturating_sub([0, 0, 0, 1, 2][chance.below(5) as usize]);
+        let seq = (seqs[level][node] + 1).saturating_sub(chance.below(5).saturating_sub(2));
         seqs[level][node] = seqs[level][node].max(seq);
         let ask = Ask {
             seq,
