@@ -19,16 +19,21 @@ use rules::limit::{Limit, Mode, OnOutage, Per, Selector};
 use rules::plan::{BucketKey, Draw, DrawRule, Plan, Scope, Subject};
 use tokio_util::task::TaskTracker;
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     hot();
     looked_up();
-    let even = Load { nodes: 8, rate: 2_000, length: 20, skew: 0.0, moves: 0 };
+    let even = Load { nodes: 8, rate: 2_000, length: 60, skew: 0.0, moves: 0, rushes: false };
     let scenarios = [
         ("saturated", even, 1_000, 800, 500),
         ("saturated, Zipf 1", Load { skew: 1.0, ..even }, 1_000, 800, 500),
         ("moving, Zipf 1.5", Load { skew: 1.5, moves: 1, ..even }, 1_000, 800, 500),
         ("80 % load, Zipf 1", Load { rate: 800, skew: 1.0, ..even }, 1_000, 800, 500),
         ("80 % load, b=200", Load { rate: 800, skew: 1.0, ..even }, 1_000, 200, 500),
+        ("phases and rushes", Load { rushes: true, ..even }, 1_000, 800, 500),
         ("30 ms away", Load { skew: 1.0, ..even }, 1_000, 1_000, 15_000),
         (
             "20k/s, 90 % load",
@@ -124,26 +129,26 @@ fn looked_up() {
     }
     let ledger = Ledger::shared(Arc::new(Embedded::in_memory()), fleet);
     let plan = plan();
-    let until = clock.uptime().plus(Duration::from_secs(3));
-    let (mut local, mut others, mut began) = (0_u32, 0_u32, None);
-    while clock.uptime() < until {
-        for _ in 0..256 {
-            match ledger.take(&plan, clock.uptime()) {
-                Answer::Now(Ok(_)) => local += 1,
-                Answer::Now(Err(_)) => others += 1,
-                Answer::Later(pending) => {
-                    others += 1;
-                    assert!(control.block_on(pending.wait(&plan)).is_ok());
+    let (mut best, mut by_redis) = (0.0_f64, 0);
+    // The first slices wait for the leases.
+    for slice in 0..30 {
+        let (began, mut local) = (clock.uptime(), 0_u32);
+        while clock.uptime().since(began) < Duration::from_millis(100) {
+            for _ in 0..256 {
+                match ledger.take(&plan, clock.uptime()) {
+                    Answer::Now(Ok(_)) => local += 1,
+                    Answer::Now(Err(denial)) => panic!("{denial:?}"),
+                    Answer::Later(pending) => {
+                        by_redis += u32::from(slice > 5);
+                        assert!(control.block_on(pending.wait(&plan)).is_ok());
+                    }
                 }
             }
         }
-        if began.is_none() && local > 100_000 {
-            (local, others, began) = (0, 0, Some(clock.uptime()));
-        }
+        best = best.max(f64::from(local) / clock.uptime().since(began).as_secs_f64());
     }
-    let took = clock.uptime().since(began.expect("it leases")).as_secs_f64();
-    let rate = f64::from(local) / took / 1e6;
-    tell(&format!("through the ledger, 4 levels looked up: {rate:.1} M/s, {others} by Redis"));
+    let best = best / 1e6;
+    tell(&format!("through the ledger, 4 levels looked up: {best:.1} M/s, {by_redis} by Redis"));
 }
 
 /// Four draws on buckets that are never short.

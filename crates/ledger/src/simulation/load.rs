@@ -14,6 +14,8 @@ pub struct Load {
     pub skew: f64,
     /// Every so many seconds another node is the hottest; 0: never.
     pub moves: u64,
+    /// Each second they come to hold, fall silent, and rush at ten times the rate.
+    pub rushes: bool,
 }
 
 /// Requests of a load, each on bucket 0.
@@ -31,7 +33,14 @@ pub fn arrivals(load: &Load, seed: u64) -> Vec<Arrival> {
     let total: f64 = weights.iter().sum();
     let (mut at, mut arrivals) = (0.0, Vec::new());
     while at < load.length as f64 * 1e6 {
-        at -= part().ln() * 1e6 / load.rate as f64;
+        let pace = match at as u64 / 1_000 % 1_000 {
+            _ if !load.rushes => 1.0,
+            0..300 => 0.5,
+            300..700 => 0.02,
+            700..800 => 10.0,
+            _ => 0.001,
+        };
+        at -= part().ln() * 1e6 / (load.rate as f64 * pace);
         let mut left = part() * total;
         let rank = weights.iter().position(|weight| {
             left -= weight;

@@ -230,7 +230,8 @@ impl Book {
         let share = self.demand / self.total.max(self.demand).max(1e-3);
         let wait = u64::from(ceiled(short as f32 * self.span.per_token / share.max(1e-3)));
         self.not_before = now + wait.clamp(SCARCE_MIN.max(2 * trip), SCARCE_MAX.max(2 * trip));
-        self.not_before
+        // And until the answer to the next ask may be there.
+        self.not_before + 2 * trip
     }
 
     const fn is_exact(&self) -> bool {
@@ -311,7 +312,7 @@ const EXACT_FOR: u64 = 10_000_000;
 
 /// How long a node refuses by what the store said, and asks for nothing, where tokens are scarce.
 const SCARCE_MIN: u64 = 5_000;
-const SCARCE_MAX: u64 = 100_000;
+const SCARCE_MAX: u64 = 200_000;
 
 const LOOK_MIN: u64 = 1_000;
 const FIRST_LOOK: u64 = 5_000;

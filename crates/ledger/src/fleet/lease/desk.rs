@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use model::{Clock, Tokens};
+use model::{Bucket, Clock, Tokens};
 use rules::limit::{Mode, Short, Taken};
 use rules::plan::{Draw, Plan};
 use tokio::sync::mpsc;
@@ -49,17 +49,8 @@ pub(crate) enum Local {
     Refused(Denial),
 }
 
-/// A draw that is leased: its place in the plan and its cost, and what it got. A shadow draw may
-/// have got nothing.
+/// A draw that may be leased: its place in the plan and its cost.
 #[derive(Debug)]
-struct Got {
-    at: usize,
-    entry: Arc<Entry>,
-    found: Result<Taken, Short>,
-    cost: u32,
-}
-
-/// A draw that may be leased.
 struct Level {
     at: usize,
     entry: Arc<Entry>,
@@ -70,19 +61,20 @@ struct Level {
 /// What a request took of leases, given back when it is dropped before it is used.
 #[derive(Debug)]
 pub(crate) struct Held {
-    draws: Vec<Got>,
+    levels: Vec<Level>,
     purchase: Purchase,
     is_used: bool,
 }
 
 impl Held {
-    /// What the leased draw at this place of the plan found.
+    /// What the leased draw at this place of the plan found. A shadow draw may have got nothing.
     pub(crate) fn found(&self, draw: usize) -> Option<Result<Taken, Short>> {
-        self.draws.iter().find(|got| got.at == draw).map(|got| got.found)
+        let mut levels = self.levels.iter().zip(&self.purchase);
+        levels.find(|(level, _)| level.at == draw).map(|(level, spent)| level.found(*spent))
     }
 
     pub(crate) const fn count(&self) -> usize {
-        self.draws.len()
+        self.levels.len()
     }
 
     /// Uses it at once, for a plan of leased draws alone.
@@ -100,9 +92,9 @@ impl Held {
     pub(crate) fn spend(mut self, clock: &dyn Clock) -> Result<(), Denial> {
         let now = clock.uptime().as_micros();
         self.is_used = true;
-        for (Got { at, entry, found, cost }, spent) in self.draws.iter().zip(&self.purchase) {
+        for (Level { at, entry, cost, .. }, spent) in self.levels.iter().zip(&self.purchase) {
             let Some(spent) = spent else { continue };
-            let is_held = found.is_err() || entry.holding.holds(*spent, now);
+            let is_held = entry.holding.holds(*spent, now);
             if !is_held && !matches!(entry.holding.take(now, *cost), Drawn::Taken(_)) {
                 let short = Short::For(one_more(entry));
                 return Err(Denial::Short { draw: *at, short });
@@ -117,7 +109,7 @@ impl Drop for Held {
         if self.is_used {
             return;
         }
-        for (Got { entry, cost, .. }, spent) in self.draws.iter().zip(&self.purchase) {
+        for (Level { entry, cost, .. }, spent) in self.levels.iter().zip(&self.purchase) {
             if let Some(spent) = spent {
                 entry.holding.undo(*spent, *cost);
             }
@@ -129,11 +121,15 @@ impl Desk {
     /// Draws on leases: on all that the plan has, or on none.
     pub(crate) fn draw(&self, plan: &Plan, now: u64) -> Local {
         let levels = self.levels(plan, now);
-        if levels.is_empty() || levels.len() > LEVELS_MAX {
+        if levels.len() > LEVELS_MAX {
             return Local::Nothing;
         }
-        let costs: Vec<(&Holding, u32)> =
-            levels.iter().map(|level| (&level.entry.holding, level.cost)).collect();
+        let Some(first) = levels.first() else { return Local::Nothing };
+        let mut costs: [(&Holding, u32); LEVELS_MAX] = [(&first.entry.holding, 0); LEVELS_MAX];
+        for (cost, level) in costs.iter_mut().zip(&levels) {
+            *cost = (&level.entry.holding, level.cost);
+        }
+        let costs = costs.get(..levels.len()).unwrap_or_default();
         let (bound, shadows) = costs.split_at(levels.iter().filter(|l| !l.is_shadow).count());
         let mut due = Vec::new();
         let taken = take_all(bound, now, |at| due.push(at));
@@ -146,7 +142,7 @@ impl Desk {
             {
                 None => Ok(purchase),
                 Some(_) => {
-                    undo(&costs, &purchase);
+                    undo(costs, &purchase);
                     Err(Lack::Short)
                 }
             }
@@ -160,7 +156,7 @@ impl Desk {
             self.tell(Due::Look(entries.map(|level| Arc::clone(&level.entry)).collect()));
         }
         match decided {
-            Ok(purchase) => Local::Taken(held(levels, purchase)),
+            Ok(purchase) => Local::Taken(Held { levels, purchase, is_used: false }),
             Err(Lack::Short) => Local::Nothing,
             Err(Lack::Refused(level, until)) => {
                 let draw = levels.get(level).map_or(0, |level| level.at);
@@ -174,28 +170,36 @@ impl Desk {
     fn levels(&self, plan: &Plan, now: u64) -> Vec<Level> {
         let mut levels = Vec::with_capacity(plan.draws.len());
         for (at, draw) in plan.draws.iter().enumerate() {
-            let (Some(always), Ok(cost)) = (leasable(draw), u32::try_from(draw.cost.0)) else {
-                continue;
+            let always = match draw.rule.mode() {
+                Mode::Exact => continue,
+                Mode::Leased => true,
+                Mode::Auto => false,
             };
+            let Ok(cost) = u32::try_from(draw.cost.0) else { continue };
             let is_shadow = draw.rule.is_shadow();
             let level = |entry| Level { at, entry, is_shadow, cost };
             levels.extend(self.entry(draw, always, now).map(level));
         }
-        levels.sort_by_key(|level| level.is_shadow);
+        if levels.iter().any(|level| level.is_shadow) {
+            levels.sort_by_key(|level| level.is_shadow);
+        }
         levels
     }
 
     /// The lease of a draw's bucket. One of a bucket that has changed goes.
     fn entry(&self, draw: &Draw, always: bool, now: u64) -> Option<Arc<Entry>> {
         match self.table.find(&draw.key) {
-            Some(entry) if entry.bucket == draw.bucket => Some(entry),
+            Some(entry) if entry.bucket == draw.bucket && entry.always == always => Some(entry),
             Some(entry) => {
                 self.table.remove(&entry);
                 entry.holding.close();
                 self.tell(Due::Retire(entry));
                 None
             }
-            None => self.table.add(&draw.key, draw.bucket, always, now),
+            None if is_leasable(draw.bucket, always) => {
+                self.table.add(&draw.key, draw.bucket, always, now)
+            }
+            None => None,
         }
     }
 
@@ -220,17 +224,14 @@ fn reports((holding, cost): &(&Holding, u32), now: u64, slot: &mut Option<Spent>
     }
 }
 
-fn held(levels: Vec<Level>, purchase: Purchase) -> Held {
-    let got = levels.into_iter().zip(&purchase).map(|(Level { at, entry, cost, .. }, spent)| {
-        let more = one_more(&entry);
-        let found = spent.as_ref().map_or(Err(Short::For(more)), |spent| {
-            let there = entry.left.load(Ordering::Relaxed).saturating_add(spent.left.into());
-            let left = Tokens(there.min(entry.bucket.burst().0));
-            Ok(Taken { turn: Duration::ZERO, left, more })
-        });
-        Got { at, entry, found, cost }
-    });
-    Held { draws: got.collect(), purchase, is_used: false }
+impl Level {
+    fn found(&self, spent: Option<Spent>) -> Result<Taken, Short> {
+        let more = one_more(&self.entry);
+        let spent = spent.ok_or(Short::For(more))?;
+        let there = self.entry.left.load(Ordering::Relaxed).saturating_add(spent.left.into());
+        let left = Tokens(there.min(self.entry.bucket.burst().0));
+        Ok(Taken { turn: Duration::ZERO, left, more })
+    }
 }
 
 /// Until another token comes.
@@ -238,16 +239,9 @@ fn one_more(entry: &Entry) -> Duration {
     entry.bucket.refill_time(entry.bucket.unit()).unwrap_or(Duration::MAX)
 }
 
-/// Whether a draw may be leased, and if so, whether always.
-fn leasable(draw: &Draw) -> Option<bool> {
-    let full = draw.bucket.time_to_full()?;
-    let always = match draw.rule.mode() {
-        Mode::Exact => return None,
-        Mode::Leased => true,
-        Mode::Auto => false,
-    };
-    let is_large = always || draw.bucket.burst().0 >= NODE_TOKENS;
-    (is_large && full >= FULL_MIN).then_some(always)
+fn is_leasable(bucket: Bucket, always: bool) -> bool {
+    let is_large = always || bucket.burst().0 >= NODE_TOKENS;
+    is_large && bucket.time_to_full().is_some_and(|full| full >= FULL_MIN)
 }
 
 /// A bucket that is full sooner is drawn on exactly: its tokens would come back before a lease

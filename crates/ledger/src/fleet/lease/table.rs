@@ -1,10 +1,11 @@
 //! The leases of a node, by bucket.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use foldhash::quality::RandomState;
 use model::Bucket;
 use parking_lot::RwLock;
 use rules::plan::BucketKey;
@@ -16,6 +17,8 @@ use super::holding::Holding;
 pub(crate) struct Entry {
     pub(crate) key: BucketKey,
     pub(crate) bucket: Bucket,
+    /// Leased whatever the number of nodes.
+    pub(crate) always: bool,
     pub(crate) holding: Holding,
     /// Tokens left in the store when it last said so.
     pub(crate) left: AtomicU64,
@@ -23,11 +26,14 @@ pub(crate) struct Entry {
     pub(crate) wake: AtomicU64,
 }
 
+/// By the hash of their buckets' keys, which need no further one.
+type Part = HashMap<u64, Arc<Entry>, foldhash::fast::FixedState>;
+
 /// All of them, in parts that are locked for themselves, and for writing only when one comes or
 /// goes.
 #[derive(Debug)]
 pub(crate) struct Table {
-    parts: Vec<RwLock<HashMap<u64, Arc<Entry>>>>,
+    parts: Vec<RwLock<Part>>,
     hasher: RandomState,
     count: AtomicUsize,
     most: usize,
@@ -36,10 +42,10 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(most: usize) -> Self {
         let parts = (0..PARTS).map(|_| RwLock::default()).collect();
-        Self { parts, hasher: RandomState::new(), count: AtomicUsize::new(0), most }
+        Self { parts, hasher: RandomState::default(), count: AtomicUsize::new(0), most }
     }
 
-    fn part(&self, hash: u64) -> Option<&RwLock<HashMap<u64, Arc<Entry>>>> {
+    fn part(&self, hash: u64) -> Option<&RwLock<Part>> {
         self.parts.get(usize::try_from(hash >> 58).unwrap_or_default())
     }
 
@@ -71,6 +77,7 @@ impl Table {
         let entry = Arc::new(Entry {
             key: key.clone(),
             bucket,
+            always,
             holding: Holding::new(bucket, always, now),
             left: AtomicU64::new(0),
             wake: AtomicU64::new(0),
@@ -95,12 +102,21 @@ impl Table {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
-        let listed = |part: &RwLock<HashMap<u64, Arc<Entry>>>| -> Vec<_> {
-            part.read().values().cloned().collect()
-        };
+        let listed = |part: &RwLock<Part>| -> Vec<_> { part.read().values().cloned().collect() };
         self.parts.iter().flat_map(listed).collect()
     }
 }
 
 /// As many as six bits of a hash tell apart.
 const PARTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::Entry;
+
+    #[test]
+    fn an_entry_is_small() {
+        // Beside it: sixteen bytes of counts, and its place in the table.
+        assert!(size_of::<Entry>() <= 280, "{}", size_of::<Entry>());
+    }
+}
