@@ -68,7 +68,8 @@ pub(crate) struct Aim {
 #[derive(Debug)]
 pub(crate) struct Book {
     span: Span,
-    flight: Option<Flight>,
+    /// Apart, since mostly there is none.
+    flight: Option<Box<Flight>>,
     /// Tokens a second, as far as known; and what all nodes want.
     demand: f32,
     total: f32,
@@ -118,7 +119,7 @@ impl Book {
     }
 
     pub(crate) fn resend_at(&self, trip: u64) -> u64 {
-        self.flight.map_or(0, |flight| (flight.sent + patience(trip)).min(flight.until()))
+        self.flight.as_ref().map_or(0, |flight| (flight.sent + patience(trip)).min(flight.until()))
     }
 
     /// Learns what was wanted since the last look: the tokens that were spent.
@@ -191,13 +192,13 @@ impl Book {
         let (demand, length) = (ceiled(self.demand), self.span.length);
         let ask = Ask { seq, keep, back, want: aim.want, demand, length };
         self.seen = keep;
-        self.flight = Some(Flight { ask, began: now, sent: now });
+        self.flight = Some(Box::new(Flight { ask, began: now, sent: now }));
         ask
     }
 
     /// The ask of this number, if it is the one that is waited for.
     pub(crate) fn land(&mut self, seq: u64) -> Option<Flight> {
-        self.flight.take_if(|flight| flight.ask.seq == seq)
+        self.flight.take_if(|flight| flight.ask.seq == seq).map(|flight| *flight)
     }
 
     /// Learns from an answer: until when there is nothing for this node.

@@ -1,5 +1,6 @@
 //! Laws of leases.
 
 mod adversary;
+mod holding;
 mod live;
 mod script;
