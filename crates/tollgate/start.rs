@@ -30,11 +30,11 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let telemetry = start_telemetry(settings)?;
     let mut named = Named::read(settings).context(Unusable)?;
-    let Doors { admin: (admin_door, admin), probes: (probes_door, metrics), peers } =
-        Doors::bind(settings).await?;
+    let bound = Doors::bind(settings).await?;
+    let Doors { admin: (admin_door, admin), probes: (probes_door, metrics), peers } = bound;
     let cluster = peers.as_ref().map(|(_, address)| *address);
-    let opened = agree::open(settings, peers, &named.roots, (&clock, &entropy)).await;
-    let (handle, agreement) = opened?;
+    let (handle, agreement) =
+        agree::open(settings, peers, &named.roots, (&clock, &entropy)).await?;
     let keys = named.keys_or_made(settings, &*entropy)?;
     let tls = named.tls_or_own(settings)?;
     let mut registry = telemetry::prometheus::Registry::new();
@@ -42,9 +42,8 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     handle.register(&mut registry);
     let (recorder, records) = start_recorder(settings, &named.roots, &clock, &mut registry)?;
     let directory = settings.data.join("ledger");
-    let own = Arc::new(Embedded::open(&directory, clock.now(), clock.uptime())?);
+    let own = open_own(&directory, &clock, &mut registry)?;
     let counts = named.counts.over(&own, &directory, (&clock, &*entropy), &mut registry)?;
-    own.accounts().metrics().register(&mut registry);
     let gate = start_gate(&proxy::Options {
         node: NodeName::new(&settings.node),
         listeners: Listeners { http: settings.http, https: settings.https.zip(tls.clone()) },
@@ -62,14 +61,13 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         overrides: settings.overrides.clone(),
     })?;
     let (doors, stop) = (TaskTracker::new(), Stop::default());
-    let told = unresolved::tell(&handle.snapshots().borrow(), &BTreeSet::new());
-    doors.spawn(unresolved::watch(handle.snapshots(), told, stop.node.clone()));
+    doors.spawn(tell_unresolved(&handle, &stop));
     let probes = admin::probes(probes(handle.clone(), registry, stop.node.clone()));
     doors.spawn(admin::serve(probes_door, probes, None, stop.probes.clone()));
-    let (keys, ledger, clock_) = (Some(keys), counts.ledger, Arc::clone(&clock));
-    let desk = admin::Options { cluster: handle, keys, ledger, clock: clock_ };
-    let (desk, door_tls) = (admin::router(desk), named.door_tls);
-    doors.spawn(admin::serve(admin_door, desk, door_tls.clone(), stop.node.clone()));
+    let (keys, ledger, door_tls) = (Some(keys), counts.ledger, named.door_tls);
+    let desk = admin::Options { cluster: handle, keys, ledger, clock: Arc::clone(&clock) };
+    let desk = admin::serve(admin_door, admin::router(desk), door_tls.clone(), stop.node.clone());
+    doors.spawn(desk);
     let addresses = Addresses { http: gate.http(), https: gate.https(), admin, metrics, cluster };
     let node = Node {
         gate,
@@ -86,6 +84,23 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         clock,
     };
     Ok((node, addresses))
+}
+
+/// Tells of the secrets that are not resolved, now and whenever that changes.
+fn tell_unresolved(handle: &cluster::Handle, stop: &Stop) -> impl Future<Output = ()> + use<> {
+    let told = unresolved::tell(&handle.snapshots().borrow(), &BTreeSet::new());
+    unresolved::watch(handle.snapshots(), told, stop.node.clone())
+}
+
+/// What the node counts itself, and what it knows of money.
+fn open_own(
+    directory: &Path,
+    clock: &Arc<dyn Clock>,
+    registry: &mut telemetry::prometheus::Registry,
+) -> Result<Arc<Embedded>> {
+    let own = Embedded::open(directory, clock.now(), clock.uptime())?;
+    own.accounts().metrics().register(registry);
+    Ok(Arc::new(own))
 }
 
 /// Where others come in besides agents, bound before anything is opened.

@@ -79,6 +79,7 @@ fn check(members: Value, agent: &str, header: Option<&'static str>, expected: (C
         headers: &headers,
         route: Some(route(&snapshot, "a")),
         identity: Some(&identity),
+        call: None,
     };
     let quota = of(&snapshot, "a").unwrap();
     let join = quota.join(&facts);
