@@ -109,6 +109,7 @@ impl Bucket {
     }
 
     pub(crate) fn renew(&mut self, now: u64, node: u64, ask: &Ask, is_dry: bool) -> Reply {
+        let unchanged = self.clone();
         let unclamped = {
             let mut other = self.clone();
             other.flaw = Some(Flaw::NoClamp);
@@ -123,7 +124,9 @@ impl Bucket {
             && self.flaw != Some(Flaw::NoReplayCheck)
         {
             let how = if ask.seq == lease.seq { How::Granted } else { How::Stale };
-            return self.reply(how, Some(lease));
+            let reply = self.reply(how, Some(lease));
+            *self = unchanged;
+            return reply;
         }
         let [_, unit, _, _] = self.rule.parts();
         let (mut keep, mut fresh) = (0, true);
