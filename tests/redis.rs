@@ -1,11 +1,15 @@
 //! Several gates that count in one Redis, and what each does when it is away.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use model::{Clock as _, SystemClock, Uptime};
 
 use serde_json::{Value, json};
 
 use crate::harness::redis::{PASSWORD, Redis};
-use crate::harness::{Gate, Message, Origin, Setup, get, text_at, tollgate, wait_for};
+use crate::harness::{Gate, Message, Origin, Setup, get, signal, text_at, tollgate, wait_for};
 
 /// A gate that counts in this Redis, with a route for each limit: `/one/` and `/two/`.
 fn gate(redis: &Redis, origin: &Origin, limits: &Value) -> Gate {
@@ -149,4 +153,82 @@ fn a_url_that_cannot_be_used_ends_with_64_and_is_not_repeated() {
         assert_eq!(said.status.code(), Some(64), "{url}: {text}");
         assert!(text.contains("`redis`") && !text.contains("planted"), "{url}: {text}");
     }
+}
+
+/// Two hundred a second, and four hundred at once.
+const RATE: u64 = 200;
+const BURST: u64 = 400;
+
+/// An origin that notes when requests came, in microseconds.
+fn noting(clock: SystemClock) -> (Origin, Arc<Mutex<Vec<u64>>>) {
+    let seen = Arc::<Mutex<Vec<u64>>>::default();
+    let noted = Arc::clone(&seen);
+    let origin = Origin::answering(move |_| {
+        noted.lock().expect("a log").push(clock.uptime().as_micros());
+        "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n".to_owned()
+    });
+    (origin, seen)
+}
+
+/// The most that was ever drawn beyond what came back, in tokens.
+fn worst(log: &[u64]) -> u64 {
+    let per_token = 1_000_000 / RATE;
+    let (mut drawn, mut before, mut worst) = (0, 0, 0);
+    for at in log {
+        drawn = u64::saturating_sub(drawn, at - before) + per_token;
+        (worst, before) = (worst.max(drawn), *at);
+    }
+    worst.div_ceil(per_token)
+}
+
+/// One gate stands still for longer than its leases live, while the other goes on, and then goes
+/// on itself: what it held is not spent a second time.
+#[test]
+fn of_leased_tokens_none_is_spent_twice_when_a_gate_stands_still() {
+    let clock = SystemClock::start();
+    let (redis, (origin, seen)) = (Redis::start(), noting(clock));
+    let limit = json!({
+        "per": "route", "rate": RATE, "burst": BURST, "mode": "leased",
+        "match": { "routes": ["one"] },
+    });
+    let limits = json!({ "shared": limit });
+    let gates = [(); 2].map(|()| gate(&redis, &origin, &limits));
+    let stop = &AtomicBool::new(false);
+    let pass = |millis| {
+        let until = clock.uptime().plus(Duration::from_millis(millis));
+        wait_for("time to pass", || (clock.uptime() >= until).then_some(()));
+    };
+    std::thread::scope(|scope| {
+        for gate in &gates {
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        drop(get(&gate.http, "/one/", &[]));
+                    }
+                });
+            }
+        }
+        wait_for("both to lease", || gates.iter().all(|gate| spent(gate) > 20).then_some(()));
+        signal(gates[0].pid, "STOP");
+        pass(2_600);
+        signal(gates[0].pid, "CONT");
+        pass(600);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let mut log = seen.lock().expect("a log").clone();
+    log.sort_unstable();
+    // A request comes to the origin a little later than it was admitted, and eight were on their
+    // way when the gate stood still.
+    let most = BURST + RATE / 10 + 8;
+    assert!(worst(&log) <= most, "{} of {most}, {} in all", worst(&log), log.len());
+    let lasted = clock.uptime().since(Uptime::default()).as_secs();
+    assert!(log.len() > 600, "{} in {lasted} s", log.len());
+}
+
+/// Tokens of leases that requests spent.
+fn spent(gate: &Gate) -> u64 {
+    let numbers = gate.numbers();
+    let name = "tollgate_ledger_lease_tokens_total{fate=\"spent\"} ";
+    let line = numbers.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
