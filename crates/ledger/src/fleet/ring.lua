@@ -1,7 +1,8 @@
 -- One step of what is known of a credential at its upstream: `rules::quota::Principal::step`, by
 -- the store's clock. Its names are those of the rules, where the reasons stand.
 --
--- KEYS[1]   the epoch; KEYS[2] the state; KEYS[3], KEYS[4] who waits: with the reserve, without
+-- KEYS[1]   the epoch; KEYS[2] the state; KEYS[3], KEYS[4] who waits: with the reserve, without;
+--           KEYS[5] calls by slot
 -- ARGV[1]   the epoch the caller knows
 -- ARGV[2]   the rule: `quota window burst reserve block slot span`
 -- ARGV[3]   the node and its news (see `ring.rs`)
@@ -34,9 +35,10 @@ local function text(n) return string.format('%.0f', n) end
 local now = over(micros, 1000)
 local quota, window, burst, reserve, block, slot, span = read('<I8I8I8I8I8I8I8', ARGV[2])
 
--- The state: numbers by their letter, calls by slot, tags by flow, when nodes were seen.
-local state = { u = 0, a = 0, m = 0, v = 0, g = 0, b = 0, p = 0, l = -1, t = 0, h = 0 }
-local ring, finish, nodes, gone = {}, {}, {}, {}
+-- The state: numbers by their letter, tags by flow, when nodes were seen. `c` calls count, in no
+-- slot before `o`; the slots themselves are read only where they matter.
+local state = { u = 0, a = 0, m = 0, v = 0, g = 0, b = 0, p = 0, l = -1, t = 0, h = 0, c = 0, o = 0 }
+local finish, nodes, gone = {}, {}, {}
 local raw = redis.call('HGETALL', KEYS[2])
 local known = {}
 for i = 1, #raw, 2 do known[raw[i]] = raw[i + 1] end
@@ -47,21 +49,22 @@ end
 local rule = known.r
 if #raw == 0 or known.e ~= ARGV[1] then
   -- Calls of an epoch that was lost are not known: as if a whole quota had gone when it was.
-  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
-  rule = nil
-  if since > 0 then ring[over(over(since, 1000), slot)] = quota end
+  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+  known, rule = {}, nil
+  if since > 0 then
+    state.c, state.o = quota, over(over(since, 1000), slot)
+    redis.call('HSET', KEYS[5], state.o, quota)
+  end
 else
+  local byte, sub = string.byte, string.sub
   for name, value in pairs(known) do
-    local kind, rest = string.sub(name, 1, 1), string.sub(name, 2)
-    if kind == 's' then ring[tonumber(rest)] = tonumber(value)
-    elseif kind == 'f' then finish[rest] = tonumber(value)
-    elseif kind == 'n' then nodes[tonumber(rest)] = tonumber(value)
+    local kind = byte(name)
+    if kind == 102 then finish[sub(name, 2)] = tonumber(value) -- f
+    elseif kind == 110 then nodes[tonumber(sub(name, 2))] = tonumber(value) -- n
     elseif state[name] then state[name] = tonumber(value) end
   end
 end
 local waiting = redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])
-local used = 0
-for _, calls in pairs(ring) do used = used + calls end
 
 -- The news.
 local at = 1
@@ -84,18 +87,29 @@ if before and now - before > AWAY then forgotten = true end
 
 local current = over(now, slot)
 if rule and rule ~= ARGV[2] then
-  for number in pairs(ring) do forget('s' .. text(number)) end
-  ring = {}
-  if used > 0 then ring[current] = used end
+  redis.call('DEL', KEYS[5])
+  if state.c > 0 then redis.call('HSET', KEYS[5], current, state.c) end
+  state.o = current
   state.u, state.a = burst * window, now
 end
-for number, calls in pairs(ring) do
-  if number < current - span then
-    used = used - calls
-    ring[number] = nil
-    forget('s' .. text(number))
-  end
+-- The slots from one to another, and what they hold.
+local function held(from, to)
+  local numbers = {}
+  for number = from, to do numbers[#numbers + 1] = number end
+  return numbers, redis.call('HMGET', KEYS[5], unpack(numbers))
 end
+local oldest = current - span
+if state.c > 0 and state.o + span < oldest then
+  redis.call('DEL', KEYS[5])
+  state.c = 0
+elseif state.c > 0 and state.o < oldest then
+  local numbers, calls = held(state.o, oldest - 1)
+  for i = 1, #numbers do state.c = state.c - (calls[i] or 0) end
+  redis.call('HDEL', KEYS[5], unpack(numbers))
+  state.o = oldest
+end
+if state.c == 0 then state.o = current end
+local used, counted_now = state.c, 0
 local refill = quota * min(max(now - state.a, 0), window)
 if now <= state.m then refill = over(refill, 2) end
 state.u, state.a = max(state.u - refill, 0), max(state.a, now)
@@ -135,18 +149,19 @@ local function drop(of, seq)
 end
 for _ = 1, take('I2') do drop(node, take('I8')) end
 
-local slots
+local slots, slot_calls
 local function ring_wait(calls, limit)
-  if not slots then
-    slots = {}
-    for number in pairs(ring) do slots[#slots + 1] = number end
-    table.sort(slots)
-  end
+  if used + calls <= limit then return 0 end
+  if not slots then slots, slot_calls = held(state.o, current) end
   local left, wait = used, 0
-  for _, number in ipairs(slots) do
+  for i = 1, #slots do
+    local gone_then = tonumber(slot_calls[i]) or 0
+    if slots[i] == current then gone_then = gone_then + counted_now end
     if left + calls <= limit then break end
-    left = left - ring[number]
-    wait = max((number + span + 1) * slot - now, 0)
+    if gone_then > 0 then
+      left = left - gone_then
+      wait = max((slots[i] + span + 1) * slot - now, 0)
+    end
   end
   return wait
 end
@@ -229,7 +244,7 @@ while not due do
     else
       waiting = waiting - redis.call('ZREM', ticket.key, ticket.member)
       state.v = max(state.v, ticket.tag)
-      ring[current], used, slots = (ring[current] or 0) + 1, used + 1, nil
+      used, counted_now = used + 1, counted_now + 1
       state.u = state.u + window
       if state.l >= 0 then state.l = max(state.l - 1, 0) end
       state.g = state.g + 1
@@ -249,6 +264,8 @@ for flow, tag in pairs(finish) do
   end
 end
 
+state.c = used
+if counted_now > 0 then redis.call('HINCRBY', KEYS[5], current, counted_now) end
 local fields = { 'e', ARGV[1], 'r', ARGV[2] }
 local function keep(name, value)
   local written = text(value)
@@ -258,7 +275,6 @@ local function keep(name, value)
   end
 end
 for name, value in pairs(state) do keep(name, value) end
-for number, calls in pairs(ring) do keep('s' .. text(number), calls) end
 for flow, tag in pairs(finish) do keep('f' .. flow, tag) end
 for other, seen in pairs(nodes) do keep('n' .. text(other), seen) end
 for i = 1, #gone, 1000 do
@@ -269,7 +285,7 @@ for i = 1, #fields, 1000 do
 end
 -- What no window holds any more need not be known.
 local lasts = max((span + 1) * slot, state.b - now, state.p - now) + SLACK
-for key = 2, 4 do redis.call('PEXPIRE', KEYS[key], text(lasts)) end
+for key = 2, 5 do redis.call('PEXPIRE', KEYS[key], text(lasts)) end
 
 return write('<I8BI8I8I8I8I8I2', now, forgotten and 1 or 0, due, max(state.b - now, 0), used,
     ceil(state.h, 1000), waiting, #refused)

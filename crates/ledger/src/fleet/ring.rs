@@ -29,8 +29,9 @@ impl Road {
         node: u64,
         news: &News,
     ) -> Result<(u64, Step), Lost> {
-        let lane = |name: &[u8]| [key, name].concat();
-        let keys = [self.epoch_key.clone(), key.to_vec(), lane(b":high"), lane(b":low")];
+        let [high, low, ring] =
+            [":high", ":low", ":ring"].map(|name| [key, name.as_bytes()].concat());
+        let keys = [self.epoch_key.clone(), key.to_vec(), high, low, ring];
         let (epoch, rule, news) = (self.epoch.to_string(), packed_rule(rule), packed(node, news));
         let arguments: [&[u8]; 3] = [epoch.as_bytes(), &rule, &news];
         let answer = RING.call(&mut self.connection, &keys, &arguments).await;

@@ -26,7 +26,7 @@ async fn refusal(url: &str) -> String {
 async fn a_user_needs_few_permissions() {
     let store = Store::start();
     let rules = "ACL SETUSER gate on >s3cret%/@ ~{default}:* -@all +evalsha +eval +info +ping \
-                 +select +time +get +set +setrange +mget +hgetall +hset +hdel +zadd +zrem +zcard \
+                 +select +time +get +set +setrange +mget +hgetall +hmget +hset +hdel +hincrby +zadd +zrem +zcard \
                  +zcount +zrange +del +pexpire";
     store.ask::<String>(&rules.split_whitespace().collect::<Vec<_>>());
     store.ask::<String>(&["ACL", "SETUSER", "default", "off"]);
