@@ -10,13 +10,13 @@ use model::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
 use crate::harness::redis::Redis;
-use crate::harness::{Gate, Message, Setup, Wire, get, text_at, wait_for};
+use crate::harness::{Gate, Message, Origin, Setup, Wire, get, text_at, wait_for};
 
 /// A stand-in for Cloudflare with a small quota, and gates that share a Redis.
 struct Bench {
     sim: Sim,
     gates: Vec<Gate>,
-    _redis: Redis,
+    redis: Redis,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -28,7 +28,7 @@ impl Bench {
         let sim = runtime.block_on(Sim::start(options)).expect("the stand-in starts");
         let redis = Redis::start();
         let gates = [(); 2].map(|()| gate(&redis, sim.address(), quota));
-        Self { sim, gates: gates.into(), _redis: redis, _runtime: runtime }
+        Self { sim, gates: gates.into(), redis, _runtime: runtime }
     }
 
     /// What reached the stand-in, by the agents' own names; strangers have none.
@@ -245,6 +245,59 @@ fn who_would_wait_too_long_is_refused_at_once_and_told_for_how_long() {
         assert_eq!(refused.field("x-should-retry"), Some("false"));
     }
     assert_eq!(bench.arrivals().len(), 2);
+}
+
+#[test]
+fn without_redis_a_quota_does_what_its_author_says() {
+    let quota = |on_outage: &str| {
+        json!({
+            "match": { "upstreams": ["cloudflare"] }, "quota": 100, "window": "1h", "burst": 100,
+            "on_outage": on_outage,
+        })
+    };
+    let mut bench = Bench::start(1_000, Duration::from_secs(600), &quota("refuse"));
+    let call = |bench: &Bench| Wire::connect(&bench.gates[0].http).ask(&head(0));
+    assert_eq!(call(&bench).status(), 200);
+    bench.redis.kill();
+    let refused = wait_for("a refusal", || Some(call(&bench)).filter(|it| it.status() == 503));
+    let body = refused.json();
+    assert_eq!(text_at(&body, "/code"), "ledger.unavailable");
+    assert_eq!(refused.field("retry-after"), Some("1"));
+    bench.gates[0].put("upstream_quotas/cloudflare", &quota("allow"));
+    let passed = wait_for("a call to pass", || Some(call(&bench)).filter(|it| it.status() == 200));
+    // It says what the upstream says, since nobody here has counted it.
+    assert!(
+        passed.field("ratelimit").is_some_and(|rest| rest.starts_with("\"default\"")),
+        "{passed}"
+    );
+    let line = "tollgate_quota_uncounted_total{quota=\"cloudflare\",action=\"passed\"}";
+    assert!(bench.gates[0].numbers().contains(line));
+}
+
+#[test]
+fn each_sending_is_counted_those_of_the_gate_itself_too() {
+    let origin = Origin::serving(|mut visit| {
+        // The first connection answers once and then breaks off.
+        for nth in 0.. {
+            let Some(_request) = visit.request() else { return };
+            if visit.nth == 0 && nth == 1 {
+                return;
+            }
+            visit.wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let gate = Gate::before(&origin.upstream());
+    let quota = json!({
+        "match": { "upstreams": ["only"] }, "per": "upstream", "quota": 50, "window": "1h",
+        "burst": 50,
+    });
+    gate.put("upstream_quotas/only", &quota);
+    let left = || {
+        let answer = get(&gate.http, "/", &[]);
+        let text = answer.field("ratelimit").expect("what is left").to_owned();
+        text.split(';').find_map(|part| part.strip_prefix("r=")?.parse::<u32>().ok())
+    };
+    assert_eq!([left(), left(), left()], [Some(49), Some(47), Some(46)]);
 }
 
 /// As long as the block of the stand-in lasts.

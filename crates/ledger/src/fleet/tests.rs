@@ -8,6 +8,7 @@ mod reach;
 mod relay;
 mod ring;
 pub(crate) mod store;
+mod turns;
 mod window;
 
 use std::net::SocketAddr;

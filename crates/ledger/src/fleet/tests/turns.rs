@@ -1,0 +1,91 @@
+//! Turns over a store: nodes share one order, and learn when the store is away.
+
+use model::{Clock as _, QuotaId};
+use rules::quota::{Join, Rule};
+
+use super::{
+    Arc, Duration, Fleet, JoinSet, Store, SystemClock, TaskTracker, is_up, node, node_with,
+};
+use crate::Embedded;
+use crate::quota::{NoTurn, QuotaKey, QuotaMetrics, Quotas};
+
+fn quotas(fleet: Fleet, number: u64) -> Quotas {
+    let places = (Arc::new(Embedded::in_memory()), Some(fleet));
+    let clock = Arc::new(SystemClock::start());
+    Quotas::start(places, number, QuotaMetrics::default(), clock, &TaskTracker::new())
+}
+
+fn key() -> Arc<QuotaKey> {
+    Arc::new(QuotaKey::of_credential(&QuotaId::new("q"), "authorization", b"secret"))
+}
+
+fn join(patience: u64) -> Join {
+    let (weight, is_high, queue_max) = (1, false, 100);
+    Join { seq: 0, flow: Arc::from("a"), weight, is_high, patience, queue_max }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_share_a_store_share_a_quota() {
+    let store = Store::start();
+    let rule = Rule::new(12, Duration::from_secs(1), 4, 0, Duration::from_secs(9));
+    let clock = Arc::new(SystemClock::start());
+    let mut calls = JoinSet::new();
+    for number in 0..3 {
+        let fleet = node(&store.url());
+        is_up(&fleet).await;
+        let quotas = quotas(fleet, number);
+        for _ in 0..10 {
+            let (quotas, clock) = (quotas.clone(), Arc::clone(&clock));
+            calls.spawn(async move {
+                quotas.turn(&key(), rule, join(20_000)).await.unwrap();
+                clock.uptime().as_micros()
+            });
+        }
+    }
+    let mut times = calls.join_all().await;
+    times.sort_unstable();
+    assert!(times.windows(13).all(|window| window[12] - window[0] >= 1_000_000), "{times:?}");
+    let took = times[29] - times[0];
+    assert!(took < 6_000_000, "{took}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_learns_soon_that_the_store_is_away_and_who_comes_at_once() {
+    let mut store = Store::start();
+    let fleet = node_with(&store.url(), |_| {});
+    is_up(&fleet).await;
+    let quotas = quotas(fleet, 1);
+    let rule = Rule::new(2, Duration::from_secs(600), 2, 0, Duration::from_secs(9));
+    let first = async {
+        while quotas.turn(&key(), rule, join(0)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(super::store::PATIENCE, first).await.expect("a turn");
+    while quotas.turn(&key(), rule, join(0)).await.is_ok() {}
+    let waiting = {
+        let quotas = quotas.clone();
+        tokio::spawn(async move { quotas.turn(&key(), rule, join(700_000)).await })
+    };
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    store.kill();
+    let clock = SystemClock::start();
+    let began = clock.uptime();
+    assert!(matches!(waiting.await.unwrap(), Err(NoTurn::Away)));
+    assert!(clock.uptime().since(began) < Duration::from_secs(4));
+    let began = clock.uptime();
+    assert!(matches!(quotas.turn(&key(), rule, join(5_000)).await, Err(NoTurn::Away)));
+    assert!(clock.uptime().since(began) < Duration::from_millis(400));
+    store.restart();
+    let back = async {
+        loop {
+            match quotas.turn(&key(), rule, join(0)).await {
+                Err(NoTurn::Late(wait)) => return wait,
+                Ok(turn) => panic!("nobody knows what was called: {turn:?}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let wait = tokio::time::timeout(super::store::PATIENCE, back).await.expect("the store is used");
+    assert!(wait > Duration::from_secs(500), "{wait:?}");
+}
