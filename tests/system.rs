@@ -16,6 +16,7 @@ mod operation;
 mod quota;
 mod records;
 mod redis;
+mod repeat;
 mod sdk;
 mod secret;
 mod tidy;

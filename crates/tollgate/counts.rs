@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use ledger::repeat::Repeats;
 use ledger::{Embedded, Fleet, Ledger, QuotaMetrics, Quotas};
 use model::{Clock, Entropy};
 use telemetry::prometheus::Registry;
@@ -16,6 +17,8 @@ use crate::settings::{Settings, Store};
 pub(crate) struct Counts {
     pub(crate) ledger: Ledger,
     pub(crate) quotas: Quotas,
+    /// What is remembered of requests that may be repeated: where limits are counted.
+    pub(crate) repeats: Repeats,
     /// What speaks to Redis, and what holds who waits for an upstream.
     pub(crate) tasks: TaskTracker,
 }
@@ -60,10 +63,14 @@ impl Named {
         entropy.fill(&mut node).context("cannot read random bytes")?;
         let (node, places) = (u64::from_le_bytes(node), (Arc::clone(own), fleet.clone()));
         let quotas = Quotas::start(places, node, metrics, Arc::clone(clock), &tasks);
+        let mut repeats = Repeats::open(directory, Arc::clone(clock))?;
+        if let Some(fleet) = &fleet {
+            repeats = repeats.shared(fleet.clone());
+        }
         let ledger = match fleet {
             None => Ledger::embedded(Arc::clone(own)),
             Some(fleet) => Ledger::shared(Arc::clone(own), fleet),
         };
-        Ok(Counts { ledger, quotas, tasks })
+        Ok(Counts { ledger, quotas, repeats, tasks })
     }
 }

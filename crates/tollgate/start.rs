@@ -51,6 +51,7 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         snapshots: handle.snapshots(),
         ledger: counts.ledger.clone(),
         quotas: counts.quotas,
+        repeats: counts.repeats,
         recorder: recorder.clone(),
         metrics: proxy::Metrics::register(&mut registry),
         spans: telemetry.spans(),

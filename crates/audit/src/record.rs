@@ -17,6 +17,7 @@
 //! | `budgets` | the budgets that bind it: `budget`, `unit`, `held` before it left, and `charged`; decimals of the unit |
 //! | `upstream` | `id`, `node` as configured, `address` connected to, `tries`, `status` it answered |
 //! | `forwarded_path` | the path the upstream saw, where it is another |
+//! | `replayed` | `true` where the answer is one that the same request got before |
 //! | `status` | what the client got; 0 when nothing was sent |
 //! | `refusal`, `detail` | the code of a refusal, and the whole reason |
 //! | `ending` | `complete`, `client_gone`, `upstream_broken` or `cut` |
@@ -93,6 +94,9 @@ fn write_attempt(mut upstream: Object<'_>, attempt: &Attempt) {
 }
 
 fn write_answer(object: &mut Object<'_>, outcome: &Outcome) {
+    if outcome.replayed {
+        object.yes("replayed");
+    }
     object.number("status", u64::from(outcome.status));
     object.maybe_text("refusal", outcome.refusal.map(|code| code.as_str()));
     object.maybe_text("detail", outcome.detail.as_deref());
@@ -144,6 +148,7 @@ pub(crate) const MEMBERS: &[&str] = &[
     "budgets",
     "upstream",
     "forwarded_path",
+    "replayed",
     "status",
     "refusal",
     "detail",

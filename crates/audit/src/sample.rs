@@ -53,6 +53,7 @@ pub(crate) fn outcome(number: u128) -> Outcome {
             status: Some(200),
         }),
         forwarded_path: None,
+        replayed: false,
         status: 200,
         refusal: None,
         detail: None,

@@ -21,6 +21,7 @@ mod head;
 pub(crate) mod limit;
 mod price;
 pub(crate) mod quota;
+mod repeat;
 pub(crate) mod route;
 pub(crate) mod secret;
 mod selector;

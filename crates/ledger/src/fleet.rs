@@ -46,6 +46,7 @@ use self::shard::Shard;
 use self::shut::Shut;
 use crate::limit::worst;
 use crate::metrics::{Action, Metrics, Uncounted};
+use crate::repeat::LEASE;
 use crate::{Answer, Denial, Reservation};
 
 /// What a fleet's ledger is made of.
@@ -74,6 +75,8 @@ pub struct Fleet {
     shut: Arc<Shut>,
     roads: Roads,
     desk: Arc<Desk>,
+    /// How long a node is believed to live without a word.
+    pub(crate) lease: Duration,
 }
 
 /// A take that is under way.
@@ -137,8 +140,8 @@ impl Fleet {
             call_max,
         };
         tasks.spawn(shard.run());
-        let (shut, desk) = (Arc::default(), Arc::new(desk));
-        Self { asks, is_up, organisation, patience, metrics, shut, roads, desk }
+        let (shut, desk, lease) = (Arc::default(), Arc::new(desk), LEASE);
+        Self { asks, is_up, organisation, patience, metrics, shut, roads, desk, lease }
     }
 
     /// Whether takes go to the store now.

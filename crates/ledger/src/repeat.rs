@@ -161,18 +161,24 @@ impl Flight {
         Ok(())
     }
 
-    /// Tells that its node lives: call it every [`RENEW_EVERY`] while it is under way.
-    pub async fn renew(&self) {
-        if let Way::Fleet(fleet) = &self.way {
-            // A lease that runs out makes the outcome unknown, which is safe.
-            let _renewed = fleet.renew(&self.name, self.id, self.window).await;
+    /// What tells its store that its node lives, where the store needs to be told.
+    #[must_use]
+    pub fn pulse(&self) -> Option<Pulse> {
+        match &self.way {
+            Way::Own { .. } => None,
+            Way::Fleet(fleet) => Some(Pulse {
+                fleet: fleet.clone(),
+                name: self.name.clone(),
+                window: self.window,
+                id: self.id,
+            }),
         }
     }
 
-    /// Whether it needs [`Flight::renew`].
+    /// Whether it has departed.
     #[must_use]
-    pub const fn is_leased(&self) -> bool {
-        matches!(self.way, Way::Fleet(_))
+    pub const fn has_departed(&self) -> bool {
+        self.departed
     }
 
     /// Tells how it ended. What cannot be told to Redis leaves an unknown outcome.
@@ -201,6 +207,26 @@ impl Flight {
         }
         // What drops now has been told.
         self.departed = false;
+    }
+}
+
+/// The pulse of a flight.
+#[derive(Debug)]
+pub struct Pulse {
+    fleet: Fleet,
+    name: Name,
+    window: Duration,
+    id: u64,
+}
+
+impl Pulse {
+    /// Beats until it is dropped: run it beside the flight.
+    pub async fn run(self) {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            // A lease that runs out makes the outcome unknown, which is safe.
+            let _renewed = self.fleet.renew(&self.name, self.id, self.window).await;
+        }
     }
 }
 
@@ -248,8 +274,8 @@ impl Claimed {
 /// that works, and short enough to wait for.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 
-/// How often a leased flight is to be renewed.
-pub const RENEW_EVERY: Duration = Duration::from_secs(4);
+/// How often a flight's node says that it lives.
+const RENEW_EVERY: Duration = Duration::from_secs(4);
 
 #[cfg(test)]
 mod tests;

@@ -169,6 +169,8 @@ pub struct Outcome {
     pub attempt: Option<Attempt>,
     /// The path that was forwarded, when it is another than the client's.
     pub forwarded_path: Option<Arc<str>>,
+    /// Whether the answer is one that the upstream gave to the same request before.
+    pub replayed: bool,
     /// The status the client got; 0 when none was sent.
     pub status: u16,
     pub refusal: Option<Code>,

@@ -72,6 +72,20 @@ codes! {
     UpstreamBroken => "upstream.broken",
     /// The request's body could not be read to its end.
     BodyBroken => "request.body_broken",
+    /// The request's `Idempotency-Key` is none.
+    KeyInvalid => "request.key_invalid",
+    /// The `Idempotency-Key` was used for another request.
+    KeyReused => "request.key_reused",
+    /// A request with an `Idempotency-Key` has a body that is too large to be compared.
+    KeyBodyTooLarge => "request.key_body_too_large",
+    /// The same request is still under way.
+    RepeatUnderWay => "repeat.under_way",
+    /// The same request went to the upstream, and nobody knows what came of it.
+    RepeatUnknown => "repeat.outcome_unknown",
+    /// The same request was answered, and the answer is not kept.
+    RepeatNotKept => "repeat.answer_not_kept",
+    /// It cannot be known or remembered whether the request is a repeat.
+    RepeatUnavailable => "repeat.unavailable",
     /// The node has as many requests as it may hold.
     Overloaded => "gate.overloaded",
     /// Too many requests wait for their turn.

@@ -60,6 +60,13 @@ impl Upload {
         self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
+    fn took(&self, data: &Bytes) {
+        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let Some(kept) = &mut *self.kept.lock() {
+            keep(kept, data, self.keep_max);
+        }
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -69,30 +76,62 @@ impl Upload {
     }
 }
 
+/// A client's body, as far as it was read before it is sent.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    /// What was read already, where somebody had to see it first; boxed, since few have.
+    pub(crate) ahead: Option<Box<Bytes>>,
+    /// What the client still has to send; `None` when it has sent all.
+    pub(crate) rest: Option<Incoming>,
+}
+
+impl Content {
+    /// A body of which so much was read.
+    pub(crate) fn begun(ahead: Bytes, rest: Option<Incoming>) -> Self {
+        let ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
+        Self { ahead, rest }
+    }
+}
+
+impl From<Incoming> for Content {
+    fn from(body: Incoming) -> Self {
+        let rest = Some(body).filter(|body| !body.is_end_stream());
+        Self { ahead: None, rest }
+    }
+}
+
 /// The client's body as the upstream's connection takes it.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
-    /// `None` for a request without one.
-    inner: Option<Incoming>,
+    content: Content,
     upload: Arc<Upload>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(inner: Incoming, upload: Arc<Upload>) -> Self {
-        if inner.is_end_stream() {
-            return Self::empty(upload);
+    pub(crate) fn new(content: Content, upload: Arc<Upload>) -> Self {
+        let body = Self { content, upload };
+        if body.is_empty() {
+            body.upload.reach(Stage::Done);
         }
-        Self { inner: Some(inner), upload }
+        body
     }
 
     /// No body, for another try of a request that had none.
     pub(crate) fn empty(upload: Arc<Upload>) -> Self {
-        upload.reach(Stage::Done);
-        Self { inner: None, upload }
+        Self::new(Content::default(), upload)
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.inner.is_none()
+        self.content.rest.is_none() && self.content.ahead.is_none()
+    }
+
+    /// What was read ahead, as the first piece.
+    fn take_ahead(&mut self) -> Option<Bytes> {
+        let Self { content: Content { ahead, rest }, upload } = self;
+        let ahead = ahead.take()?;
+        upload.reach(if rest.is_none() { Stage::Done } else { Stage::Upstream });
+        upload.took(&ahead);
+        Some(*ahead)
     }
 }
 
@@ -104,8 +143,11 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self { inner, upload } = &mut *self;
-        let Some(inner) = inner else { return Poll::Ready(None) };
+        if let Some(ahead) = self.take_ahead() {
+            return Poll::Ready(Some(Ok(Frame::data(ahead))));
+        }
+        let Self { content, upload } = &mut *self;
+        let Some(inner) = &mut content.rest else { return Poll::Ready(None) };
         let Poll::Ready(mut frame) = Pin::new(&mut *inner).poll_frame(cx) else {
             upload.reach(Stage::Client);
             return Poll::Pending;
@@ -114,10 +156,7 @@ impl Body for RequestBody {
         upload.reach(if is_last { Stage::Done } else { Stage::Upstream });
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
-                upload.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-                if let Some(kept) = &mut *upload.kept.lock() {
-                    keep(kept, data, upload.keep_max);
-                }
+                upload.took(data);
             }
             if let Some(trailers) = frame.trailers_mut() {
                 strip_trailers(trailers);
@@ -127,11 +166,21 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.content.ahead.is_none() && self.content.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        let Content { ahead, rest } = &self.content;
+        let ahead = ahead.as_ref().map_or(0, |ahead| ahead.len() as u64);
+        let Some(rest) = rest else { return SizeHint::with_exact(ahead) };
+        let mut hint = rest.size_hint();
+        if ahead > 0 {
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(ahead));
+            }
+            hint.set_lower(hint.lower().saturating_add(ahead));
+        }
+        hint
     }
 }
 
@@ -154,6 +203,8 @@ enum Source {
 
 #[derive(Debug)]
 struct Stream {
+    /// What was read of it already.
+    ahead: Bytes,
     inner: Incoming,
     lease: Option<Lease>,
     upload: Arc<Upload>,
@@ -184,14 +235,14 @@ impl ResponseBody {
 
     /// The upstream's answer; the connection goes back to the pool when it has ended.
     pub(crate) fn upstream(
-        inner: Incoming,
+        (ahead, inner): (Option<Box<Bytes>>, Incoming),
         lease: Lease,
         upload: Arc<Upload>,
         pause_max: Duration,
         trip: Trip,
     ) -> Self {
-        let lease = Some(lease);
-        let stream = Box::new(Stream { inner, lease, upload, pause_max, pause: None });
+        let (ahead, lease) = (ahead.map_or_else(Bytes::new, |ahead| *ahead), Some(lease));
+        let stream = Box::new(Stream { ahead, inner, lease, upload, pause_max, pause: None });
         let mut body = Self { source: Source::Upstream(stream), trip: Some(trip), underway: None };
         if body.is_end_stream() {
             body.finish(Ending::Complete);
@@ -219,6 +270,9 @@ impl ResponseBody {
 
 impl Stream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.ahead)))));
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(mut frame) => {
                 self.pause = None;
@@ -277,7 +331,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(text) => text.is_none(),
-            Source::Upstream(stream) => stream.inner.is_end_stream(),
+            Source::Upstream(stream) => stream.ahead.is_empty() && stream.inner.is_end_stream(),
         }
     }
 
@@ -286,7 +340,9 @@ impl Body for ResponseBody {
             Source::Own(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
-            Source::Upstream(stream) => stream.inner.size_hint(),
+            // A part of it was read only where its length is not known.
+            Source::Upstream(stream) if stream.ahead.is_empty() => stream.inner.size_hint(),
+            Source::Upstream(_) => SizeHint::default(),
         }
     }
 }

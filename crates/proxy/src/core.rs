@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
 
+use ledger::repeat::Repeats;
 use ledger::{Ledger, Quotas};
 use model::{Clock, Entropy, NodeName, Outcome};
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
     pub(crate) quotas: Quotas,
+    pub(crate) repeats: Repeats,
     pub(crate) metrics: Metrics,
     pub(crate) spans: Option<Spans>,
     pub(crate) sampler: Sampler,

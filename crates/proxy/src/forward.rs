@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use ledger::Reservation;
@@ -12,7 +13,7 @@ use rules::plan::Plan;
 use rules::route::Route;
 use rules::upstream::{Credential, Node, PassHost, Upstream, UpstreamScheme};
 
-use crate::body::{RequestBody, Upload};
+use crate::body::{Content, RequestBody, Upload};
 use crate::connect::{ConnectError, Endpoint, Protocols};
 use crate::head::Head;
 use crate::identify::Identified;
@@ -25,12 +26,14 @@ mod exchange;
 mod headers;
 
 use exchange::Exchange;
-pub(crate) use headers::{strip_hop_by_hop, strip_trailers};
+pub(crate) use headers::{strip_hop_by_hop, strip_trailers, without_credentials};
 
 /// The upstream's answer, its body still to come.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) response: Response<Incoming>,
+pub(crate) struct Answer<B = Incoming> {
+    pub(crate) response: Response<B>,
+    /// What was read of its body already; boxed, since of few is.
+    pub(crate) ahead: Option<Box<Bytes>>,
     pub(crate) lease: Lease,
     pub(crate) upload: Arc<Upload>,
     /// The longest pause in its body.
@@ -44,11 +47,34 @@ pub(crate) struct Answer {
     pub(crate) line: Option<Arc<Line>>,
 }
 
+impl Answer {
+    /// The answer, and its body by itself.
+    pub(crate) fn without_body(self) -> (Answer<()>, Incoming) {
+        let Self { response, ahead, lease, upload, pause_max, limits, rest, request_id, line } =
+            self;
+        let (parts, body) = response.into_parts();
+        let response = Response::from_parts(parts, ());
+        let answer =
+            Answer { response, ahead, lease, upload, pause_max, limits, rest, request_id, line };
+        (answer, body)
+    }
+}
+
+impl Answer<()> {
+    /// The answer with its body again, a part of which was read.
+    pub(crate) fn with_body(self, ahead: Bytes, body: Incoming) -> Answer {
+        let Self { response, ahead: _, lease, upload, pause_max, limits, rest, request_id, line } =
+            self;
+        let (response, ahead) = (response.map(|()| body), Some(Box::new(ahead)));
+        Answer { response, ahead, lease, upload, pause_max, limits, rest, request_id, line }
+    }
+}
+
 /// Sends a request whose turn it is to its upstream.
 pub(crate) async fn forward(
     trip: &mut Trip,
     head: &mut Head,
-    body: Incoming,
+    body: Content,
     mut granted: Granted,
 ) -> Result<Answer, Refusal> {
     let route = Arc::clone(granted.described().identified().route());
@@ -104,7 +130,18 @@ pub(crate) async fn forward(
         let (limits, upload) = (granted.into_limits(), exchange.upload);
         let (pause_max, request_id) = (timeouts.read, dressed.request_id);
         let line = head.upgrade.take();
-        return Ok(Answer { response, lease, upload, pause_max, limits, rest, request_id, line });
+        let ahead = None;
+        return Ok(Answer {
+            response,
+            ahead,
+            lease,
+            upload,
+            pause_max,
+            limits,
+            rest,
+            request_id,
+            line,
+        });
     }
     Err(last.map_or_else(absent, |error| unreachable(&error)))
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ledger::repeat::Repeats;
 use ledger::{Embedded, Ledger, Quotas};
 use model::{Clock, Entropy, NodeName};
 use rules::Snapshot;
@@ -35,6 +36,8 @@ pub struct Options {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub ledger: Ledger,
     pub quotas: Quotas,
+    /// What is remembered of requests that may be repeated.
+    pub repeats: Repeats,
     pub recorder: audit::Recorder,
     pub metrics: Metrics,
     pub spans: Option<Spans>,
@@ -111,6 +114,7 @@ impl Gate {
             clock: Arc::clone(&options.clock),
             ledger: options.ledger.clone(),
             quotas: options.quotas.clone(),
+            repeats: options.repeats.clone(),
             metrics: options.metrics.clone(),
             spans: options.spans.clone(),
             sampler: options.sampler,

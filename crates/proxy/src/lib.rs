@@ -22,6 +22,7 @@ mod park;
 mod pipeline;
 mod pool;
 mod quota;
+mod repeat;
 mod resolve;
 mod respond;
 mod tls;

@@ -31,10 +31,36 @@ pub struct Metrics {
     pub upstream_connections: Counter,
     /// Requests that wait for their turn in a limit's queue.
     pub queued: Gauge,
+    /// Of requests that may be repeated.
+    pub guarded: Guarded,
     /// Connections that ended because what they sent was no HTTP; they have no record.
     pub malformed: Counter,
     /// Requests answered with 503 because the record's queue was full; they have no record.
     pub unrecorded: Counter,
+}
+
+/// What the gate counts of requests that may be repeated.
+#[derive(Clone, Debug, Default)]
+pub struct Guarded {
+    /// Those under way, and those that wait for one.
+    pub under_way: Gauge,
+    /// Bytes of their bodies and answers in memory.
+    pub bytes: Gauge,
+    /// Those answered with what the same request was answered before.
+    pub replayed: Counter,
+}
+
+impl Guarded {
+    fn register(self, registry: &mut Registry) {
+        let Self { under_way, bytes, replayed } = self;
+        registry.register(
+            "guarded",
+            "Requests under way that may be repeated, or that wait for one",
+            under_way,
+        );
+        registry.register("guarded_bytes", "Bytes of their bodies in memory", bytes);
+        registry.register("replayed", "Requests that got an earlier one's answer", replayed);
+    }
 }
 
 /// The counts of every core.
@@ -89,6 +115,7 @@ impl Metrics {
             connections_refused: Counter::default(),
             upstream_connections: Counter::default(),
             queued: Gauge::default(),
+            guarded: Guarded::default(),
             malformed: Counter::default(),
             unrecorded: Counter::default(),
         };
@@ -111,6 +138,7 @@ impl Metrics {
             all.upstream_connections,
         );
         registry.register("queued", "Requests waiting for their turn", all.queued);
+        all.guarded.register(registry);
         registry.register(
             "malformed",
             "Connections that ended because what they sent was no HTTP",

@@ -8,13 +8,14 @@ use model::{Code, Refusal};
 use rules::route::Route;
 
 use crate::admit::{Admitted, admit};
-use crate::body::ResponseBody;
+use crate::body::{Content, ResponseBody};
 use crate::core::Core;
 use crate::describe::{Described, describe};
-use crate::forward::{Answer, forward};
+use crate::forward::forward;
 use crate::head::{self, Head};
 use crate::identify::{Identified, identify};
 use crate::quota::{Granted, wait_turn};
+use crate::repeat::{self, Claimed, Reply};
 use crate::respond;
 use crate::trip::{Peer, Trip};
 
@@ -30,22 +31,53 @@ pub(crate) async fn serve(
         return respond::without_a_seat();
     };
     let mut trip = Trip::begin(&core, peer, seat, &request);
-    match travel(&mut trip, request).await {
-        Ok(answer) => respond::pass(trip, answer),
+    if repeat::may_be(&request) {
+        // Its client may hang up and come back for the answer: what is begun is ended.
+        let carried = core.tasks.spawn(Box::pin(carry_to_the_end(trip, request))).await;
+        return carried.unwrap_or_else(|_| respond::failed());
+    }
+    let answered = travel(&mut trip, request).await;
+    respond(trip, answered)
+}
+
+async fn carry_to_the_end(mut trip: Trip, request: Request<Incoming>) -> Response<ResponseBody> {
+    let mut answered = travel(&mut trip, request).await;
+    if let Some(flight) = trip.flight.take() {
+        answered = repeat::land(&mut trip, *flight, answered).await;
+    }
+    respond(trip, answered)
+}
+
+fn respond(trip: Trip, answered: Result<Reply, Refusal>) -> Response<ResponseBody> {
+    match answered {
+        Ok(Reply::Passing(answer)) => respond::pass(trip, answer),
+        Ok(Reply::Whole(whole)) => respond::whole(trip, *whole),
         Err(refusal) => respond::refuse(trip, &refusal),
     }
 }
 
 /// The table of contents of a request: each stage takes the proof that the one before made.
-async fn travel(trip: &mut Trip, request: Request<Incoming>) -> Result<Answer, Refusal> {
+async fn travel(trip: &mut Trip, request: Request<Incoming>) -> Result<Reply, Refusal> {
     let (parts, body) = request.into_parts();
     let mut head = head::read(parts)?;
     let route = choose_route(trip, &head)?;
     let identified: Identified = identify(trip, &head, route)?;
     let described: Described = describe(trip, &head, identified)?;
+    let content = match repeat::asking(trip, &head, &described)? {
+        None => Content::from(body),
+        Some(asking) => {
+            match Box::pin(repeat::claim(trip, (&head, &described), asking, body)).await? {
+                Claimed::Go(content) => content,
+                Claimed::Answered(whole) => return Ok(Reply::Whole(Box::new((*whole, None)))),
+            }
+        }
+    };
     let admitted: Admitted = admit(trip, &head, described).await?;
     let granted: Granted = wait_turn(trip, &head, admitted).await?;
-    forward(trip, &mut head, body, granted).await
+    if let Some(flight) = &mut trip.flight {
+        Box::pin(repeat::depart(flight)).await?;
+    }
+    forward(trip, &mut head, content, granted).await.map(Reply::Passing)
 }
 
 fn choose_route(trip: &mut Trip, head: &Head) -> Result<Arc<Route>, Refusal> {

@@ -20,12 +20,14 @@ use crate::body::ResponseBody;
 use crate::forward::{Answer, strip_hop_by_hop};
 use crate::park::Line;
 use crate::quota::{POLICY, Rest};
+use crate::repeat::{REPLAYED, Whole};
 use crate::trip::Trip;
 use crate::tunnel::Tunnel;
 
 /// Passes the upstream's answer on.
 pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
-    let Answer { response, lease, upload, pause_max, limits, rest, request_id, line } = answer;
+    let Answer { response, ahead, lease, upload, pause_max, limits, rest, request_id, line } =
+        answer;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match line {
             Some(line) => switch(trip, response, &line, pause_max),
@@ -40,10 +42,42 @@ pub(crate) fn pass(mut trip: Trip, answer: Answer) -> Response<ResponseBody> {
     if let Some((name, value)) = request_id {
         parts.headers.insert(name, value);
     }
-    let mut answer = Response::new(ResponseBody::upstream(body, lease, upload, pause_max, trip));
+    let mut answer =
+        Response::new(ResponseBody::upstream((ahead, body), lease, upload, pause_max, trip));
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = parts.headers;
     answer
+}
+
+/// Answers with what is there whole: the upstream's answer to this request, or to the same one
+/// before.
+pub(crate) fn whole(
+    mut trip: Trip,
+    (whole, came): (Whole, Option<Answer<()>>),
+) -> Response<ResponseBody> {
+    let Whole { status, mut headers, body } = whole;
+    trip.learnt().status = status.as_u16();
+    common(&trip, &mut headers);
+    match came {
+        Some(Answer { lease, upload, limits, rest, request_id, .. }) => {
+            rate_limits(&mut headers, &limits.0, &limits.1, rest.as_deref());
+            headers.extend(request_id);
+            if upload.is_done() {
+                trip.core.pool.give_back(lease, trip.core.shared.clock.uptime());
+            }
+        }
+        None => drop(headers.insert(REPLAYED.0, REPLAYED.1)),
+    }
+    let mut answer = Response::new(ResponseBody::own(body, Some(trip)));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// Answers a request whose way failed unseen. It left its record when it did.
+pub(crate) fn failed() -> Response<ResponseBody> {
+    let refusal = Refusal::new(Code::Internal, "the gate failed");
+    bare(&refusal)
 }
 
 /// Leads the client's connection to the upstream's, which has stopped speaking HTTP too.
@@ -105,14 +139,17 @@ pub(crate) fn refuse(mut trip: Trip, refusal: &Refusal) -> Response<ResponseBody
 /// Answers a request for which the record has no place: it does not travel, and leaves no record.
 pub(crate) fn without_a_seat() -> Response<ResponseBody> {
     let detail = "the node's record is full";
-    let refusal =
-        Refusal::new(Code::Overloaded, detail).retry(Retry::After(Duration::from_secs(1)));
-    let status = status_for(&refusal);
-    let (content_type, text) = body_of(&refusal, status, RequestId(0));
+    bare(&Refusal::new(Code::Overloaded, detail).retry(Retry::After(Duration::from_secs(1))))
+}
+
+/// A refusal of a request that has no trip.
+fn bare(refusal: &Refusal) -> Response<ResponseBody> {
+    let status = status_for(refusal);
+    let (content_type, text) = body_of(refusal, status, RequestId(0));
     let mut answer = Response::new(ResponseBody::own(text, None));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    advise(answer.headers_mut(), &refusal);
+    advise(answer.headers_mut(), refusal);
     answer
 }
 
@@ -125,7 +162,10 @@ pub const fn status_of(code: Code) -> StatusCode {
         | Code::HostInvalid
         | Code::FramingInvalid
         | Code::HeaderInvalid
+        | Code::KeyInvalid
         | Code::BodyBroken => StatusCode::BAD_REQUEST,
+        Code::KeyBodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Code::MethodRefused | Code::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,
         Code::RouteNotFound => StatusCode::NOT_FOUND,
         // No SDK comes back by itself after a 402.
@@ -143,6 +183,10 @@ pub const fn status_of(code: Code) -> StatusCode {
         Code::LedgerUnavailable
         | Code::SecretUnresolved
         | Code::UpstreamAbsent
+        | Code::RepeatUnderWay
+        | Code::RepeatUnknown
+        | Code::RepeatNotKept
+        | Code::RepeatUnavailable
         | Code::Overloaded
         | Code::QueueFull
         | Code::NotReady => StatusCode::SERVICE_UNAVAILABLE,
@@ -177,6 +221,13 @@ const fn title(code: Code) -> &'static str {
         Code::UpstreamUntrusted => "the upstream's certificate is not accepted",
         Code::UpstreamTimeout => "the upstream did not answer in time",
         Code::UpstreamBroken => "the upstream broke off",
+        Code::KeyInvalid => "the `Idempotency-Key` is none",
+        Code::KeyReused => "the `Idempotency-Key` was used for another request",
+        Code::KeyBodyTooLarge => "the body is too large for an `Idempotency-Key`",
+        Code::RepeatUnderWay => "the same request is still under way",
+        Code::RepeatUnknown => "the same request was sent, and its outcome is not known",
+        Code::RepeatNotKept => "the same request was answered, and the answer is not kept",
+        Code::RepeatUnavailable => "it cannot be known whether the request is a repeat",
         Code::Overloaded => "the node is overloaded",
         Code::QueueFull => "too many requests wait for their turn",
         Code::NotReady => "the node has no rules yet",

@@ -21,6 +21,7 @@ use crate::bill::Bill;
 use crate::body::Upload;
 use crate::core::{Core, CoreSnapshot};
 use crate::head::{self, Head};
+use crate::repeat::Flight;
 
 /// The two ends of a client's connection.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct Trip {
     pub(crate) upload: Option<Arc<Upload>>,
     /// What it holds of its budgets; settled when the trip ends.
     pub(crate) bill: Option<Box<Bill>>,
+    /// What is told of the request to those that repeat it, when it may be repeated.
+    pub(crate) flight: Option<Box<Flight>>,
     /// Taken when the trip ends, which is when it is dropped.
     record: Option<(Seat, Box<Entry>)>,
 }
@@ -83,6 +86,7 @@ impl Trip {
             route: None,
             upload: None,
             bill: None,
+            flight: None,
             record: Some((seat, Box::new(entry))),
             core: Arc::clone(core),
         }
@@ -259,6 +263,7 @@ fn begun(core: &Core, peer: Peer, id: RequestId, request: &Request<Incoming>) ->
         budgets: Vec::new(),
         attempt: None,
         forwarded_path: None,
+        replayed: false,
         status: 0,
         refusal: None,
         detail: None,

@@ -5,6 +5,59 @@
 //! or is given it. However tries are lost, doubled or cut off, there are never more effects than
 //! there were first tries.
 
+use std::time::Duration;
+
+use crate::operation::Api;
+
+/// What a route wants of repeats.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Care {
+    /// Its requests are kept from being repeated where the upstream speaks an API whose calls the
+    /// gate knows.
+    #[default]
+    ByApi,
+    /// They are not.
+    Never,
+    /// They are.
+    Always(Box<Rule>),
+}
+
+/// How requests are kept from being repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// How long a key is remembered.
+    pub window: Duration,
+    /// How long a request is remembered whose client counts tries.
+    pub retry_window: Duration,
+    /// Bytes of a body that is compared.
+    pub body_max: usize,
+    /// Whether requests go unprotected while it cannot be known what was sent before.
+    pub passes_without_ledger: bool,
+}
+
+impl Care {
+    /// The rule for requests to an upstream.
+    #[must_use]
+    pub fn rule(&self, api: Option<Api>) -> Option<&Rule> {
+        match self {
+            Self::ByApi => api.map(|_| &Rule::DEFAULT),
+            Self::Never => None,
+            Self::Always(rule) => Some(rule),
+        }
+    }
+}
+
+impl Rule {
+    /// Where the author says nothing else: a day for keys, as other APIs have it; ten minutes for
+    /// tries, more than the official SDKs ever take for theirs.
+    pub const DEFAULT: Self = Self {
+        window: Duration::from_secs(86_400),
+        retry_window: Duration::from_secs(600),
+        body_max: 512 << 10,
+        passes_without_ledger: false,
+    };
+}
+
 /// How a request asks: what it says of being a repeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {

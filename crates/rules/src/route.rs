@@ -14,6 +14,7 @@ use model::RouteId;
 use crate::expression::Expression;
 use crate::fact::Facts;
 use crate::plugin::Plugins;
+use crate::repeat::Care;
 use crate::upstream::{Timeouts, Upstream};
 
 pub use index::{Ambiguous, RouteIndex};
@@ -42,6 +43,8 @@ pub struct Route {
     /// The route's own deadlines, instead of the upstream's.
     pub timeouts: Option<Timeouts>,
     pub websocket: bool,
+    /// Whether its requests are kept from being repeated.
+    pub repeats: Care,
     pub plugins: Plugins,
     /// A reference to a secret in the route that this node could not resolve: requests are
     /// refused rather than sent with the reference as text.

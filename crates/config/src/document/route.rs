@@ -11,7 +11,7 @@ use rules::upstream::Upstream;
 use serde_json::Value;
 
 use super::selector::method;
-use super::{Link, head, upstream};
+use super::{Link, head, repeat, upstream};
 use crate::key::{Key, Kind};
 use crate::plugin::{self, Side};
 use crate::pointer;
@@ -47,6 +47,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Docu
     let vars = object.optional("vars", expression);
     let timeouts = object.optional("timeout", upstream::timeouts);
     let websocket = object.optional("enable_websocket", boolean).unwrap_or_default();
+    let repeats = object.optional("idempotency", repeat::read).unwrap_or_default();
     let status = object.optional("status", one_of_numbers).unwrap_or(true);
     let place = format!("routes/{route_id}");
     let plugins = object
@@ -72,6 +73,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Docu
         upstream: upstream.map(Arc::<Upstream>::new),
         timeouts,
         websocket,
+        repeats,
         plugins: plugins.unwrap_or_default().of_route(),
         unresolved,
     };

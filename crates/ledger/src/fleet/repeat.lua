@@ -23,14 +23,15 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
 local print, spare, unknown, answer = nil, 0, 0, nil
-local flights, count, is_there = {}, 0, false
+local flights, count, is_there, has_expired = {}, 0, false, false
+-- In whatever order they come, so counts are added up.
 local found = redis.call('HGETALL', KEYS[2])
 for i = 1, #found, 2 do
   local name, value = found[i], found[i + 1]
   is_there = true
   if name == 'p' then print = value
-  elseif name == 's' then spare = tonumber(value)
-  elseif name == 'u' then unknown = tonumber(value)
+  elseif name == 's' then spare = spare + tonumber(value)
+  elseif name == 'u' then unknown = unknown + tonumber(value)
   elseif name == 'a' then answer = value
   else
     local departed, till = read('<BI8', value)
@@ -40,13 +41,13 @@ for i = 1, #found, 2 do
     else
       if departed == 1 then unknown = unknown + 1 else spare = spare + 1 end
       redis.call('HDEL', KEYS[2], name)
+      has_expired = true
     end
   end
 end
 
 local function is_empty() return count == 0 and unknown == 0 and not answer end
 local function settle() if is_empty() then spare = 0 end end
-settle()
 
 local function note(departed)
   redis.call('HSET', KEYS[2], id, write('<BI8', departed, now + lease))
@@ -63,6 +64,9 @@ local function save()
   redis.call('PEXPIRE', KEYS[2], window)
   redis.call('PEXPIRE', KEYS[3], window)
 end
+
+-- What was learnt of dead nodes stays, whatever becomes of this step.
+if has_expired then save() end
 
 if step == 'ask' then
   local asked = ARGV[6]

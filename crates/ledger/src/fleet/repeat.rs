@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::Fleet;
 use super::script::Script;
-use crate::repeat::{Ask, Away, Claimed, LEASE, Name};
+use crate::repeat::{Ask, Away, Claimed, Name};
 
 impl Fleet {
     pub(crate) async fn claim(&self, ask: &Ask, flight: u64) -> Result<Claimed, Away> {
@@ -85,7 +85,7 @@ impl Fleet {
         let [known, answer] = self.organisation.repeat(&name.id);
         let keys = [self.organisation.epoch(), known, answer];
         let window = window.as_millis().max(1).to_string();
-        let (flight, lease) = (flight.to_le_bytes(), LEASE.as_micros().to_string());
+        let (flight, lease) = (flight.to_le_bytes(), self.lease.as_micros().to_string());
         let mut arguments = vec![step.as_bytes(), &flight, window.as_bytes(), lease.as_bytes()];
         arguments.extend(further);
         let called = STEP.call(&mut road.connection, &keys, &arguments);

@@ -183,7 +183,12 @@ fn strip_credentials(headers: &mut HeaderMap, plugins: &Plugins, trusted: bool) 
     }
 }
 
-fn without_credentials(target: PathAndQuery, plugins: &Plugins, trusted: bool) -> PathAndQuery {
+/// A target without the credentials that its query holds.
+pub(crate) fn without_credentials(
+    target: PathAndQuery,
+    plugins: &Plugins,
+    trusted: bool,
+) -> PathAndQuery {
     let mut target = target;
     for sources in sources(plugins).filter(|sources| sources.hide || !trusted) {
         let Some(query) = target.query() else { return target };

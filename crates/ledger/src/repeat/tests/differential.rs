@@ -99,3 +99,39 @@ fn what_redis_forgot_is_not_taken_for_new_by_a_further_try() {
         assert_eq!(super::told(&repeats, &ask("b", Asked::First)).await, 'G');
     });
 }
+
+/// Lets a node go silent before and after its flight departed; what others are told then, twice.
+#[test]
+fn a_node_that_goes_silent_leaves_its_place_or_an_outcome_nobody_knows() {
+    let store = Store::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut fleet = node(&store.url());
+        is_up(&fleet).await;
+        fleet.lease = std::time::Duration::from_millis(1);
+        let repeats = in_memory().shared(fleet);
+        let silence = || tokio::time::sleep(std::time::Duration::from_millis(5));
+        let (left, stayed) = (ask("left", Asked::First), ask("stayed", Asked::First));
+        let mut flights = Vec::new();
+        for one in [&left, &stayed] {
+            let Claim::Go(flight) = repeats.claim(one).await.unwrap() else { panic!("it goes") };
+            flights.push(flight);
+        }
+        silence().await;
+        assert!(flights[1].depart().await.is_err(), "others may have gone in its place");
+        // It departs in time, and then nothing is heard of it.
+        let mut flight = super::go(&repeats, &left).await;
+        while flight.depart().await.is_err() {
+            flight = super::go(&repeats, &left).await;
+        }
+        silence().await;
+        let again = ask("left", Asked::Again);
+        for _ in 0..2 {
+            assert_eq!(super::told(&repeats, &again).await, 'U');
+        }
+        assert_eq!(super::told(&repeats, &ask("stayed", Asked::Again)).await, 'G');
+        // Its answer comes late.
+        flight.land(Ending::Answered(200, None)).await;
+        assert_eq!(super::told(&repeats, &again).await, 'S');
+    });
+}

@@ -64,6 +64,7 @@ pub(in crate::route) fn route(id: &str, uri: &str) -> Route {
         upstream: None,
         timeouts: None,
         websocket: false,
+        repeats: crate::repeat::Care::default(),
         plugins: Plugins::default(),
         unresolved: None,
     }
