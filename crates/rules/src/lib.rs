@@ -26,5 +26,6 @@ mod snapshot;
 pub mod target;
 pub mod upstream;
 pub mod variable;
+pub mod window;
 
 pub use snapshot::{Snapshot, Unresolved};

@@ -9,7 +9,6 @@ mod relay;
 mod ring;
 pub(crate) mod store;
 mod turns;
-mod window;
 
 use std::net::SocketAddr;
 
@@ -23,6 +22,7 @@ use super::{
     Address, Arc, ClientConfig, Denial, Duration, Fleet, Metrics, Options, Organisation, Plan,
     Reservation, TaskTracker,
 };
+use crate::simulation::{is_kept, worst};
 use crate::{Answer, Embedded, Ledger};
 
 /// A draw on the bucket of a limit that does not refill while a test runs: `name burst`.
@@ -170,9 +170,9 @@ async fn no_window_of_a_fleet_ever_holds_more_than_was_promised() {
     }
     let log: Vec<u64> = takers.join_all().await.into_iter().flatten().collect();
     assert!(log.len() > 100, "{}", log.len());
-    assert!(window::is_kept(bucket, &log), "{} of {}", log.len(), window::worst(bucket, &log));
+    assert!(is_kept(bucket, &log), "{} of {}", log.len(), worst(bucket, &log));
     // And it gave all there was: the bucket was emptied.
-    assert!(window::worst(bucket, &log) > i128::from(bucket.capacity() - bucket.unit()));
+    assert!(worst(bucket, &log) > i128::from(bucket.capacity() - bucket.unit()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! A slot that moves to another node of a cluster while it is drawn on.
 
-use super::{Arc, Duration, Fleet, Store, draw, is_up, node, per_second, plan, wait_for, window};
+use super::{
+    Arc, Duration, Fleet, Store, draw, is_kept, is_up, node, per_second, plan, wait_for, worst,
+};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -79,5 +81,5 @@ async fn a_slot_that_moves_under_load_is_followed_and_gives_nothing_away() {
     *stop.lock() = true;
     takers.join_all().await;
     let (log, bucket) = (log.lock(), per_second("500", "40"));
-    assert!(window::is_kept(bucket, &log), "{}", window::worst(bucket, &log));
+    assert!(is_kept(bucket, &log), "{}", worst(bucket, &log));
 }

@@ -1,11 +1,26 @@
-//! The checker of the promise is held against one that looks at each pair, and against limiters
-//! that break the promise.
+//! The checker against one that looks at each pair, and against limiters that break the promise.
 
-use model::{Bucket, Rate, Tokens};
+use model::{Rate, Tokens};
 use proptest::prelude::*;
 
-use super::Duration;
-pub(crate) use crate::simulation::{is_kept, worst};
+use super::{Bucket, Duration, Replay};
+use crate::limit::Level;
+
+fn replayed(bucket: Bucket, log: &[u64]) -> Replay {
+    let mut sorted = log.to_vec();
+    sorted.sort_unstable();
+    let mut replay = Replay::new(bucket);
+    sorted.into_iter().for_each(|at| replay.take(at));
+    replay
+}
+
+fn worst(bucket: Bucket, log: &[u64]) -> i128 {
+    replayed(bucket, log).worst().drawn.try_into().unwrap()
+}
+
+fn is_kept(bucket: Bucket, log: &[u64]) -> bool {
+    replayed(bucket, log).excess(Duration::ZERO) == 0
+}
 
 /// The same by the promise's own words: each window from one take to another.
 fn worst_by_pairs(bucket: Bucket, log: &[u64]) -> i128 {
@@ -30,6 +45,12 @@ proptest! {
     ) {
         let bucket = Bucket::from_parts(refill, unit, 100).unwrap();
         prop_assert_eq!(worst(bucket, &log), worst_by_pairs(bucket, &log));
+        // And the window that it names is as bad as it says.
+        let worst = replayed(bucket, &log).worst();
+        let inside = log.iter().filter(|at| (worst.from..=worst.to).contains(at)).count() as u64;
+        prop_assert!(inside >= worst.count);
+        let back = u128::from(refill) * u128::from(worst.to - worst.from);
+        prop_assert_eq!(u128::from(worst.count) * u128::from(unit), worst.drawn + back);
     }
 }
 
@@ -66,7 +87,7 @@ fn check(mut limiter: impl FnMut(u64) -> bool, keeps: bool) {
 
 #[test]
 fn an_ideal_bucket_keeps_the_promise() {
-    let mut level = rules::limit::Level::full(model::Uptime::default());
+    let mut level = Level::full(model::Uptime::default());
     check(
         |at| {
             let taken = level.take(bucket(), Tokens(1), model::Uptime::from_micros(at));
@@ -130,7 +151,7 @@ fn a_clamp_that_reaches_into_the_past_is_caught() {
 
 #[test]
 fn giving_back_what_refilled_meanwhile_is_caught() {
-    let mut level = rules::limit::Level::full(model::Uptime::default());
+    let mut level = Level::full(model::Uptime::default());
     let mut taken = 0_u64;
     check(
         |at| {
@@ -141,10 +162,20 @@ fn giving_back_what_refilled_meanwhile_is_caught() {
             // Every third is given back after it was used.
             if taken.is_multiple_of(3) {
                 let (used, unit, at) = level.parts();
-                level = rules::limit::Level::restored(used.saturating_sub(unit), unit, at);
+                level = Level::restored(used.saturating_sub(unit), unit, at);
             }
             true
         },
         false,
     );
+}
+
+#[test]
+fn a_tolerance_forgives_what_comes_back_in_it() {
+    // Three tokens of ten a second, a hundred milliseconds too early.
+    let bucket = Bucket::new(Rate::parse("10", Duration::from_secs(1)).unwrap(), "2", Tokens(0));
+    let replay = replayed(bucket.unwrap(), &[0, 0, 0]);
+    assert_eq!(replay.excess(Duration::ZERO), 1);
+    assert_eq!(replay.excess(Duration::from_millis(99)), 1);
+    assert_eq!(replay.excess(Duration::from_millis(100)), 0);
 }
