@@ -22,3 +22,4 @@ mod secret;
 mod tidy;
 mod trust;
 mod tunnel;
+mod verify;

@@ -2,6 +2,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod cluster;
+pub(crate) mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use config::Kind;
 
 use self::budget::Budget;
 use self::cluster::Cluster;
+use self::verify::Verify;
 use crate::commands::name;
 use crate::door::Door;
 
@@ -63,6 +65,11 @@ pub(crate) enum Command {
     Operations {
         #[command(subcommand)]
         command: Operations,
+    },
+    /// Hold what was recorded against what was promised
+    Verify {
+        #[command(subcommand)]
+        command: Verify,
     },
     /// Print the version
     Version {

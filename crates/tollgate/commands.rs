@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 use serde_json::json;
 
+use crate::args::verify::Verify;
 use crate::args::{Agent, Args, Command, Operations, Output, Token};
 use crate::serve;
 use crate::settings::{Settings, Unusable};
@@ -20,6 +21,7 @@ mod document;
 pub(crate) mod name;
 mod operations;
 mod token;
+mod verify;
 
 /// Runs a command and says on standard error what went wrong.
 pub(crate) fn run(args: Args) -> ExitCode {
@@ -59,6 +61,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Operations { command: Operations::Explain(explain) } => {
             operations::explain(&explain)?;
         }
+        Command::Verify { command: Verify::Limits(limits) } => return verify::limits(&limits),
         Command::Version { output: Output::Text } => {
             writeln!(std::io::stdout(), "tollgate {}", env!("CARGO_PKG_VERSION"))?;
         }

@@ -133,6 +133,17 @@ pub(crate) fn read(key: &Key, value: &Value) -> Result<Document, Vec<Fault>> {
     whole(document, reader.finish()).map(|(document, _)| document)
 }
 
+/// The limit that a document says.
+///
+/// # Errors
+/// Every fault of it.
+pub fn limit(id: &str, value: &Value) -> Result<Arc<rules::limit::Limit>, Vec<Fault>> {
+    let mut reader = Reader::new(Some(id));
+    let limit = limit::read(&mut reader, value);
+    let faults = reader.finish().faults;
+    limit.filter(|_| faults.is_empty()).map(Arc::new).ok_or(faults)
+}
+
 /// Reads a document and opens its secrets on this node.
 pub(crate) fn open(opener: Opener<'_>, value: &Value) -> Result<(Document, Notes), Vec<Fault>> {
     let mut reader = Reader::opening(opener);

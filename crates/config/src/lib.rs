@@ -29,7 +29,7 @@ pub use command::{Applied, Change, Command, Effect, EffectKind, Expect, Rejected
 pub use compile::{Compiler, Resolve, compile};
 pub use credential::HostCredential;
 pub use diff::{Difference, diff};
-pub use document::check;
+pub use document::{check, limit};
 pub use fault::Fault;
 pub use key::{Key, Kind, is_name, is_segment};
 pub use keyring::{KEY_BYTES, Keyring, OpenError};
