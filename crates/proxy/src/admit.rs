@@ -5,15 +5,14 @@ use std::sync::Arc;
 use ledger::{Answer, Denial, Reservation};
 use model::{Code, Custom, Exhausted, Paid, Refusal, Retry};
 use rules::budget::Hold;
-use rules::fact::Facts;
 use rules::limit::{OnOutage, Short};
-use rules::plan::{DrawRule, Plan, plan};
-use rules::price::{Evidence, Unpriced};
+use rules::plan::{DrawRule, Plan};
 
 use crate::bill::Bill;
+use crate::body::Content;
 use crate::core::Counted;
 use crate::describe::Described;
-use crate::head::Head;
+use crate::price::Priced;
 use crate::trip::Trip;
 
 /// Proof that every limit said yes. Only [`admit`] makes one.
@@ -36,17 +35,8 @@ impl Admitted {
 }
 
 /// Takes all that the request draws on, or refuses it; then waits if a limit queues.
-pub(crate) async fn admit(
-    trip: &mut Trip,
-    head: &Head,
-    described: Described,
-) -> Result<Admitted, Refusal> {
-    let identified = described.identified();
-    let limit_req = identified.plugins().limit_req.as_ref();
-    let facts = Facts { call: described.call(head), ..trip.facts(head) };
-    let now = trip.core.shared.clock.now();
-    let draft = plan(&trip.snapshot, limit_req, identified.route(), &facts, now);
-    let plan = draft.price(&Evidence::default()).map_err(|unpriced| unknown(&unpriced))?;
+pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<(Admitted, Content), Refusal> {
+    let (described, plan, content) = priced.into_parts();
     trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
     trip.learnt().budgets = plan.holds.iter().map(unpaid).collect();
     let core = Arc::clone(&trip.core);
@@ -81,12 +71,7 @@ pub(crate) async fn admit(
         trip.learnt().timing.queued = reservation.turn;
         tokio::time::sleep(reservation.turn).await;
     }
-    Ok(Admitted { described, plan, reservation })
-}
-
-/// What the call costs cannot be known, so no budget can say that it pays.
-fn unknown(unpriced: &Unpriced) -> Refusal {
-    Refusal::new(Code::BudgetPriceUnknown, unpriced.to_string())
+    Ok((Admitted { described, plan, reservation }, content))
 }
 
 /// The ledger has no room for a bucket: what the limit's author wants then.

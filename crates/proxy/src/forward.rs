@@ -24,9 +24,11 @@ use crate::trip::Trip;
 
 mod exchange;
 mod headers;
+mod quote;
 
 use exchange::Exchange;
 pub(crate) use headers::{strip_hop_by_hop, strip_trailers, without_credentials};
+pub(crate) use quote::ask;
 
 /// The upstream's answer, its body still to come.
 #[derive(Debug)]

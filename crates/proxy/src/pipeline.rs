@@ -14,6 +14,7 @@ use crate::describe::{Described, describe};
 use crate::forward::forward;
 use crate::head::{self, Head};
 use crate::identify::{Identified, identify};
+use crate::price::{Priced, price};
 use crate::quota::{Granted, wait_turn};
 use crate::repeat::{self, Claimed, Reply};
 use crate::respond;
@@ -72,7 +73,8 @@ async fn travel(trip: &mut Trip, request: Request<Incoming>) -> Result<Reply, Re
             }
         }
     };
-    let admitted: Admitted = admit(trip, &head, described).await?;
+    let priced: Priced = price(trip, &head, described, content).await?;
+    let (admitted, content): (Admitted, Content) = admit(trip, priced).await?;
     let granted: Granted = wait_turn(trip, &head, admitted).await?;
     if let Some(flight) = &mut trip.flight {
         Box::pin(repeat::depart(flight)).await?;

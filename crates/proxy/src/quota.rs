@@ -7,6 +7,7 @@ use http::Response;
 use hyper::body::Incoming;
 use ledger::{NoTurn, QuotaKey, Reservation, Turn};
 use model::{Code, LimitId, Refusal, Retry, Timestamp};
+use rules::fact::Facts;
 use rules::limit::OnOutage;
 use rules::plan::Plan;
 use rules::quota::{Join, Per, Quota, Rule, Said, said};
@@ -70,14 +71,24 @@ pub(crate) async fn wait_turn(
     head: &Head,
     admitted: Admitted,
 ) -> Result<Granted, Refusal> {
+    let place = place(trip, head, admitted.described()).await?;
+    Ok(Granted { admitted, place })
+}
+
+/// A place at the upstream whose turn has come; `None` where the upstream has no quota.
+pub(crate) async fn place(
+    trip: &mut Trip,
+    head: &Head,
+    described: &Described,
+) -> Result<Option<Box<Place>>, Refusal> {
     let mut place = None;
     if !trip.snapshot.quotas.is_empty() {
-        place = find(trip, head, admitted.described()).map(Box::new);
+        place = find(trip, head, described).map(Box::new);
     }
     if let Some(place) = &mut place {
         Box::pin(place.take(trip)).await?;
     }
-    Ok(Granted { admitted, place })
+    Ok(place)
 }
 
 /// The place of a request whose upstream has a quota.
@@ -91,7 +102,7 @@ fn find(trip: &Trip, head: &Head, described: &Described) -> Option<Place> {
         }
         _ => QuotaKey::of_upstream(&quota.id, upstream.id.as_str()),
     };
-    let join = quota.join(&trip.facts(head));
+    let join = quota.join(&Facts { call: described.call(head), ..trip.facts(head) });
     Some(Place {
         quota: Arc::clone(quota),
         key: Arc::new(key),

@@ -7,7 +7,6 @@
 //! this file's business.
 
 mod answer;
-mod held;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +22,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::answer::Whole;
 use self::answer::{ANSWER_BYTES_MAX, is_stream, is_void, may_be_kept};
-use self::held::{Bounds, Fault, Held, Read};
 use crate::body::Content;
 use crate::core::{Counted, Shared};
 use crate::describe::Described;
 use crate::forward::{Answer, strip_hop_by_hop, without_credentials};
 use crate::head::Head;
+use crate::held::{Bounds, Held, Read};
 use crate::trip::Trip;
 
 /// What is told of a request that may be repeated, until it has ended.
@@ -191,10 +190,7 @@ async fn read(
     }
     let pause = asking.timeouts.send;
     let bounds = Bounds { bytes: asking.rule.body_max, pause, until: None };
-    held.read(body, bounds).await.map_err(|fault| match fault {
-        Fault::Broken(_) | Fault::Paused => Refusal::new(Code::BodyBroken, fault.to_string()),
-        Fault::Full => overloaded("the node holds as many bytes of bodies as it may"),
-    })
+    held.read(body, bounds).await.map_err(|fault| fault.of_request())
 }
 
 fn name(

@@ -1,4 +1,4 @@
-//! Bodies held in memory: those of requests to compare them, those of answers to keep them.
+//! Bodies held in memory: those of requests to compare and price them, those of answers to keep them.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -8,20 +8,21 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use model::{Code, Refusal, Retry};
 use tokio::time::Instant;
 
 use crate::core::Shared;
 
 /// Bytes in memory, counted among those of the node while they live.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     bytes: BytesMut,
     shared: Arc<Shared>,
 }
 
 /// How far a body was read.
 #[derive(Debug)]
-pub(super) enum Read {
+pub(crate) enum Read {
     /// To its end.
     Whole,
     /// To the bound of its length, or of time: the rest is still to come.
@@ -30,7 +31,7 @@ pub(super) enum Read {
 
 /// Why reading stopped.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     #[error("it broke off: {0}")]
     Broken(hyper::Error),
     #[error("nothing more of it came in time")]
@@ -39,23 +40,36 @@ pub(super) enum Fault {
     Full,
 }
 
+impl Fault {
+    /// What the client is told whose body could not be read.
+    pub(crate) fn of_request(&self) -> Refusal {
+        match self {
+            Self::Broken(_) | Self::Paused => Refusal::new(Code::BodyBroken, self.to_string()),
+            Self::Full => {
+                let detail = "the node holds as many bytes of bodies as it may";
+                Refusal::new(Code::Overloaded, detail).retry(Retry::Soon)
+            }
+        }
+    }
+}
+
 /// How much is read, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) bytes: usize,
+pub(crate) struct Bounds {
+    pub(crate) bytes: usize,
     /// Between two pieces.
-    pub(super) pause: Duration,
+    pub(crate) pause: Duration,
     /// In all; what came until then is a part.
-    pub(super) until: Option<Instant>,
+    pub(crate) until: Option<Instant>,
 }
 
 impl Held {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         Self { bytes: BytesMut::new(), shared: Arc::clone(shared) }
     }
 
     /// Reads a body to its end or to the bounds. At most one piece goes beyond the bound of bytes.
-    pub(super) async fn read(&mut self, mut body: Incoming, bounds: Bounds) -> Result<Read, Fault> {
+    pub(crate) async fn read(&mut self, mut body: Incoming, bounds: Bounds) -> Result<Read, Fault> {
         loop {
             if self.bytes.len() > bounds.bytes {
                 return Ok(Read::Part(body));
@@ -89,12 +103,12 @@ impl Held {
         Ok(())
     }
 
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The bytes, to be sent on. They count as long as this lives.
-    pub(super) fn take(&mut self) -> Bytes {
+    pub(crate) fn take(&mut self) -> Bytes {
         let bytes = self.bytes.split().freeze();
         let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
         self.shared.metrics.guarded.bytes.dec_by(length);
@@ -109,6 +123,6 @@ impl Drop for Held {
     }
 }
 
-/// Bytes of bodies that a node holds at once because of repeats. When there are as many, a further
+/// Bytes of bodies that a node holds at once, because of repeats and prices. When there are as many, a further
 /// request is refused with `gate.overloaded`, and an answer is not kept.
 const HELD_BYTES_MAX: i64 = 256 << 20;

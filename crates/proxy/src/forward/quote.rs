@@ -1,0 +1,97 @@
+//! Quotes: what a call will cost, asked of its upstream before the call leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request};
+use model::{Code, Refusal, Retry};
+use rules::price::QuoteCall;
+use rules::upstream::Credential;
+use tokio::time::Instant;
+
+use super::exchange::Exchange;
+use super::{Kept, absent, endpoint, host_for, unreachable, upstream_of};
+use crate::body::{Content, RequestBody, Upload};
+use crate::describe::Described;
+use crate::head::Head;
+use crate::held::{Bounds, Held, Read};
+use crate::quota::place;
+use crate::trip::Trip;
+
+/// Asks the upstream of a call something about it, with the same credential and nothing of the
+/// agent's. Takes a turn where the upstream has a quota. `None` for an answer that says no, is too
+/// long, or does not come in time.
+pub(crate) async fn ask(
+    trip: &mut Trip,
+    head: &Head,
+    described: &Described,
+    call: QuoteCall,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let asking = Box::pin(answer(trip, head, described, call));
+    tokio::time::timeout(QUOTE_MAX, asking).await.unwrap_or_else(|_| {
+        let detail = format!("no quote within {} s", QUOTE_MAX.as_secs());
+        Err(Refusal::new(Code::UpstreamTimeout, detail).retry(Retry::Soon))
+    })
+}
+
+async fn answer(
+    trip: &mut Trip,
+    head: &Head,
+    described: &Described,
+    call: QuoteCall,
+) -> Result<Option<Vec<u8>>, Refusal> {
+    let route = Arc::clone(described.identified().route());
+    let upstream = upstream_of(&route)?;
+    let Ok(target) = PathAndQuery::try_from(call.path.as_str()) else { return Ok(None) };
+    let timeouts = route.timeouts.unwrap_or(upstream.timeouts);
+    let mut exchange = Exchange {
+        upstream,
+        timeouts,
+        upload: Upload::new(0),
+        target,
+        host: HeaderValue::from_static(""),
+        request: None,
+        place: place(trip, head, described).await?,
+    };
+    let content = Content::begun(call.body.map_or_else(Bytes::new, Bytes::from), None);
+    let mut request = Request::new(RequestBody::new(content, Arc::clone(&exchange.upload)));
+    *request.method_mut() = call.method;
+    request.headers_mut().insert(ACCEPT, JSON);
+    request.headers_mut().insert(CONTENT_TYPE, JSON);
+    if let Credential::Ready { header, value } = &upstream.credential {
+        request.headers_mut().insert(header.clone(), value.clone());
+    }
+    let rewritten = described.rewrite().and_then(|(rewrite, _)| rewrite.host.clone());
+    let node = trip.core.turns.lock().order(upstream).next().ok_or_else(absent)?;
+    let endpoint = endpoint(upstream, node, rewritten.as_ref(), false);
+    exchange.host = rewritten.unwrap_or_else(|| host_for(upstream, node, head));
+    let is_node = exchange.host == node.host_header;
+    let mut kept = Kept::of(described.identified(), upstream);
+    kept.dress(&trip.snapshot, is_node.then_some(&endpoint), request.headers_mut())?;
+    exchange.request = Some(request);
+    let now = trip.core.shared.clock.uptime();
+    let lent = trip.core.pool.lend(&endpoint, upstream.keepalive, timeouts.connect, now).await;
+    let lease = lent.map_err(|error| unreachable(&error))?;
+    let (response, lease) = exchange.run(trip, &endpoint, lease).await?;
+    exchange.rest(trip, &response)?;
+    let is_good = response.status().is_success();
+    let bounds =
+        Bounds { bytes: ANSWER_MAX, pause: timeouts.read, until: Some(Instant::now() + QUOTE_MAX) };
+    let mut held = Held::new(&trip.core.shared);
+    let Ok(Read::Whole) = held.read(response.into_body(), bounds).await else { return Ok(None) };
+    if exchange.upload.is_done() {
+        trip.core.pool.give_back(lease, trip.core.shared.clock.uptime());
+    }
+    Ok(is_good.then(|| held.as_slice().to_vec()))
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// For a quote in all; the client waits as long.
+const QUOTE_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of a quote's answer. Of a longer one nothing is known.
+const ANSWER_MAX: usize = 256 << 10;

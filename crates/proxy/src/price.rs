@@ -1,0 +1,136 @@
+//! What a request draws on and holds: its price is found out before anything is taken.
+//!
+//! Most requests hold what their head alone says. Where a price reads the body, the body is read
+//! first, to a bound; where it asks for a quote, the upstream is asked. What is not learnt so is not
+//! known, and the price decides what that means.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use model::{Code, PriceId, Refusal};
+use rules::fact::Facts;
+use rules::plan::{Draft, Plan, plan};
+use rules::price::{Evidence, Needs, Price, Unpriced};
+
+use crate::body::Content;
+use crate::describe::Described;
+use crate::forward::ask;
+use crate::head::Head;
+use crate::held::{Bounds, Held, Read};
+use crate::trip::Trip;
+
+/// Proof that it is known what a request draws on and holds. Only [`price`] makes one.
+#[derive(Debug)]
+pub(crate) struct Priced {
+    described: Described,
+    plan: Plan,
+    /// What is to be sent.
+    content: Content,
+}
+
+impl Priced {
+    pub(crate) fn into_parts(self) -> (Described, Plan, Content) {
+        let Self { described, plan, content } = self;
+        (described, plan, content)
+    }
+}
+
+/// Plans everything that the request draws on.
+pub(crate) async fn price(
+    trip: &mut Trip,
+    head: &Head,
+    described: Described,
+    content: Content,
+) -> Result<Priced, Refusal> {
+    let identified = described.identified();
+    let limit_req = identified.plugins().limit_req.as_ref();
+    let facts = Facts { call: described.call(head), ..trip.facts(head) };
+    let now = trip.core.shared.clock.now();
+    let draft = plan(&trip.snapshot, limit_req, identified.route(), &facts, now);
+    if draft.needs() != Needs::default() {
+        return Box::pin(learn(trip, head, described, (draft, content))).await;
+    }
+    let plan = draft.price(&Evidence::default()).map_err(|unpriced| unknown(&unpriced))?;
+    Ok(Priced { described, plan, content })
+}
+
+/// Learns what the prices need to know.
+async fn learn(
+    trip: &mut Trip,
+    head: &Head,
+    described: Described,
+    (draft, mut content): (Draft, Content),
+) -> Result<Priced, Refusal> {
+    if draft.needs().request {
+        content = read(trip, head, &described, content).await?;
+    }
+    let request = match &content {
+        Content { ahead, rest: None } => ahead.as_deref().map(Bytes::clone),
+        Content { rest: Some(_), .. } => None,
+    };
+    let (mut quotes, mut failed) = (Vec::new(), None);
+    let quoted: Vec<Arc<Price>> = draft.quoted().into_iter().map(Arc::clone).collect();
+    for price in quoted {
+        match quote(trip, head, &described, (&price, request.as_deref())).await {
+            Ok(answer) => quotes.extend(answer),
+            Err(refusal) => failed = Some(refusal),
+        }
+    }
+    let evidence = Evidence { request: request.as_deref(), quotes: &quotes };
+    // An upstream that does not say its price because it is away may do so later.
+    let plan = draft.price(&evidence);
+    let plan = plan.map_err(|unpriced| failed.unwrap_or_else(|| unknown(&unpriced)))?;
+    Ok(Priced { described, plan, content })
+}
+
+/// Asks for the quote of a price; `None` where it cannot be asked for, or is not answered.
+async fn quote(
+    trip: &mut Trip,
+    head: &Head,
+    described: &Described,
+    (price, request): (&Price, Option<&[u8]>),
+) -> Result<Option<(PriceId, Vec<u8>)>, Refusal> {
+    let Some(quote) = &price.quote else { return Ok(None) };
+    let call = described.call(head).and_then(|named| named.call());
+    let Some(call) = quote.call(call.as_ref(), request) else { return Ok(None) };
+    let answer = ask(trip, head, described, call).await?;
+    Ok(answer.map(|body| (price.id.clone(), body)))
+}
+
+/// Reads the whole body, if it is not read already and not too long.
+async fn read(
+    trip: &mut Trip,
+    head: &Head,
+    described: &Described,
+    content: Content,
+) -> Result<Content, Refusal> {
+    let Content { ahead: None, rest: Some(body) } = content else { return Ok(content) };
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length > BODY_MAX) {
+        return Ok(Content { ahead: None, rest: Some(body) });
+    }
+    let route = described.identified().route();
+    let of_upstream = route.upstream.as_ref().map(|upstream| upstream.timeouts);
+    let Some(timeouts) = route.timeouts.or(of_upstream) else {
+        return Ok(Content { ahead: None, rest: Some(body) });
+    };
+    let mut held = Held::new(&trip.core.shared);
+    let bounds = Bounds { bytes: BODY_MAX, pause: timeouts.send, until: None };
+    let read = held.read(body, bounds).await.map_err(|fault| fault.of_request())?;
+    trip.learnt().received = held.as_slice().len() as u64;
+    let rest = match read {
+        Read::Whole => None,
+        Read::Part(rest) => Some(rest),
+    };
+    Ok(Content::begun(held.take(), rest))
+}
+
+/// What the call costs cannot be known, so no budget can say that it pays.
+fn unknown(unpriced: &Unpriced) -> Refusal {
+    Refusal::new(Code::BudgetPriceUnknown, unpriced.to_string())
+}
+
+/// Bytes of a body that prices read. Of a longer one they know nothing; it is sent on all the same.
+const BODY_MAX: usize = 1 << 20;
