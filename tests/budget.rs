@@ -251,6 +251,37 @@ fn an_operator_s_adjustment_pays_for_more_and_is_remembered() {
 }
 
 #[test]
+fn each_threshold_is_told_once() {
+    let (origin, hook) = (Origin::start(), Origin::start());
+    let mut budget = requests(4);
+    let members = budget.as_object_mut().expect("an object");
+    let url = format!("http://{}/hook?key=1", hook.node());
+    members.insert("notify".to_owned(), json!({ "webhook": url }));
+    members.insert("thresholds".to_owned(), json!([50, 100]));
+    let bench = Bench::start(&origin.upstream(), &budget);
+    let passed = (0..6).filter(|_| bench.call("/").status() == 200).count();
+    assert_eq!(passed, 4);
+    let told = wait_for("the webhook to be told", || {
+        let told: Vec<Value> = hook.arrivals().iter().map(Message::json).collect();
+        (told.len() == 2).then_some(told)
+    });
+    let mut percents: Vec<Value> = told.iter().map(|told| at(told, "/percent").clone()).collect();
+    percents.sort_by_key(Value::as_u64);
+    assert_eq!(percents, [json!(50), json!(100)]);
+    assert_eq!(text_at(&told[0], "/subject"), "bot");
+    assert_eq!(at(&bench.accounts(), "/accounts/0/fired"), &json!([50, 100]));
+    let numbers = bench.gate.numbers();
+    for line in [
+        "tollgate_budget_thresholds_total 2",
+        "tollgate_budget_holds_total{result=\"overdrawn\"} 2",
+        "tollgate_budget_reservations_ended_total{how=\"settled\"} 4",
+        "tollgate_budget_reservations 0",
+    ] {
+        assert!(numbers.contains(line), "{line} is not in {numbers}");
+    }
+}
+
+#[test]
 fn a_bad_adjustment_changes_nothing() {
     let origin = Origin::start();
     let bench = Bench::start(&origin.upstream(), &requests(1));

@@ -10,6 +10,7 @@ mod commands;
 mod counts;
 mod door;
 mod listen;
+mod notify;
 mod serve;
 mod settings;
 mod start;

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::serve::{Addresses, Node, Stop, variable};
 use crate::settings::{LogFormat, Role, Settings, Unusable};
-use crate::{agree, counts, listen, unresolved};
+use crate::{agree, counts, listen, notify, unresolved};
 
 /// Starts every part.
 ///
@@ -37,9 +37,7 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         agree::open(settings, peers, &named.roots, (&clock, &entropy)).await?;
     let keys = named.keys_or_made(settings, &*entropy)?;
     let tls = named.tls_or_own(settings)?;
-    let mut registry = telemetry::prometheus::Registry::new();
-    telemetry.register(&mut registry);
-    handle.register(&mut registry);
+    let mut registry = registry(&telemetry, &handle);
     let (recorder, records) = start_recorder(settings, &named.roots, &clock, &mut registry)?;
     let directory = settings.data.join("ledger");
     let own = open_own(&directory, &clock, &mut registry)?;
@@ -58,13 +56,14 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         sampler: telemetry.sampler(),
         clock: Arc::clone(&clock),
         entropy,
-        roots: named.roots,
+        roots: Arc::clone(&named.roots),
         overrides: settings.overrides.clone(),
     })?;
     let (doors, stop) = (TaskTracker::new(), Stop::default());
     doors.spawn(tell_unresolved(&handle, &stop));
     let probes = admin::probes(probes(handle.clone(), registry, stop.node.clone()));
     doors.spawn(admin::serve(probes_door, probes, None, stop.probes.clone()));
+    doors.spawn(notify::watch(&own, &clock, &settings.node, named.roots, stop.probes.clone()));
     let (keys, ledger, door_tls) = (Some(keys), counts.ledger, named.door_tls);
     let desk = admin::Options { cluster: handle, keys, ledger, clock: Arc::clone(&clock) };
     let desk = admin::serve(admin_door, admin::router(desk), door_tls.clone(), stop.node.clone());
@@ -102,6 +101,17 @@ fn open_own(
     let own = Embedded::open(directory, clock.now(), clock.uptime())?;
     own.accounts().metrics().register(registry);
     Ok(Arc::new(own))
+}
+
+/// The node's numbers, as far as they are everybody's.
+fn registry(
+    telemetry: &telemetry::Telemetry,
+    cluster: &cluster::Handle,
+) -> telemetry::prometheus::Registry {
+    let mut registry = telemetry::prometheus::Registry::new();
+    telemetry.register(&mut registry);
+    cluster.register(&mut registry);
+    registry
 }
 
 /// Where others come in besides agents, bound before anything is opened.

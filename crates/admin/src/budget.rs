@@ -101,7 +101,7 @@ impl Desk {
         tracing::info!(
             holder,
             about,
-            subject = name(&row.subject),
+            subject = row.subject.to_string(),
             by,
             is_new,
             "an account was adjusted"
@@ -161,7 +161,7 @@ fn shown(budget: &Budget, listed: &Listed) -> Value {
     let text = |amount: Amount| amount.text(&budget.unit);
     let fired = budget.thresholds.iter().enumerate().filter(|(place, _)| fired >> place & 1 == 1);
     json!({
-        "subject": name(&row.subject),
+        "subject": row.subject.to_string(),
         "period_start": start(row.period),
         "period_end": end.map(moment_text),
         "posted": text(posted),
@@ -185,7 +185,7 @@ fn told(budget: &Budget, Event { at, row, deed }: &Event) -> Value {
     };
     if let Some(told) = told.as_object_mut() {
         told.insert("at".to_owned(), json!(moment_text(*at)));
-        told.insert("subject".to_owned(), json!(name(&row.subject)));
+        told.insert("subject".to_owned(), json!(row.subject.to_string()));
         told.insert("period_start".to_owned(), json!(start(row.period)));
     }
     told
@@ -194,15 +194,6 @@ fn told(budget: &Budget, Event { at, row, deed }: &Event) -> Value {
 /// A lifetime begins nowhere.
 fn start(period: Timestamp) -> Option<String> {
     (period != Timestamp::default()).then(|| moment_text(period))
-}
-
-/// How accounts name whom they count: a run as `AGENT/RUN`.
-fn name(subject: &Subject) -> String {
-    match subject {
-        Subject::Text(text) => text.to_string(),
-        Subject::Run(agent, run) => format!("{agent}/{run}"),
-        Subject::Address(address) => address.to_string(),
-    }
 }
 
 fn whose(per: Per, name: &Arc<str>) -> Result<Subject, Failure> {

@@ -69,6 +69,17 @@ pub enum Subject {
     Run(Arc<str>, Arc<str>),
 }
 
+impl std::fmt::Display for Subject {
+    /// As operators read it: a run as `AGENT/RUN`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Text(text) => f.write_str(text),
+            Self::Run(agent, run) => write!(f, "{agent}/{run}"),
+        }
+    }
+}
+
 impl DrawRule {
     /// The limit's name in records.
     #[must_use]

@@ -283,8 +283,8 @@ impl Accounts {
     pub(super) fn tell(&self, state: &mut MutexGuard<'_, State>, crossed: Vec<(Hold, u8)>) {
         for (Hold { row, budget, .. }, percent) in crossed {
             self.metrics.thresholds.inc();
-            let (account, subject) = (state.row(&row), &row.subject);
-            tracing::warn!(budget = %row.budget, ?subject, percent, "a budget's threshold is reached");
+            let account = state.row(&row);
+            tracing::warn!(budget = %row.budget, subject = %row.subject, percent, "a budget's threshold is reached");
             let Some(Watch { clock, crossings }) = self.watch.get() else { continue };
             let at = clock.now();
             let event = Event { at, row: row.clone(), deed: Deed::Crossed { percent } };
