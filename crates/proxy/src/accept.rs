@@ -141,7 +141,7 @@ async fn serve_plain(core: Arc<Core>, stream: TcpStream, peer: Peer, closing: Cl
 enum Next<S> {
     /// It has been idle, and waits without its buffers.
     Park(Prefixed<S>),
-    Tunnel(Tunnel, Prefixed<S>),
+    Tunnel(Box<Tunnel>, Prefixed<S>),
     End,
 }
 
@@ -225,7 +225,7 @@ where
     let Parts { io, read_buf, .. } = connection.into_parts();
     let mut stream = io.into_inner().put_back(&read_buf);
     if let Some(tunnel) = line.tunnel() {
-        return Next::Tunnel(tunnel, stream);
+        return Next::Tunnel(Box::new(tunnel), stream);
     }
     // A request that began after all was told that the connection closes.
     if is_parking && !is_closing && line.rest() == rest {

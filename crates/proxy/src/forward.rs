@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use ledger::Reservation;
 use model::{Attempt, Code, Refusal, Retry};
@@ -27,6 +27,7 @@ mod headers;
 mod quote;
 
 use exchange::Exchange;
+use headers::Dressed;
 pub(crate) use headers::{strip_hop_by_hop, strip_trailers, without_credentials};
 pub(crate) use quote::ask;
 
@@ -89,20 +90,13 @@ pub(crate) async fn forward(
     let timeouts = route.timeouts.unwrap_or(upstream.timeouts);
     let dressed = headers::dress(trip, head, granted.described(), upstream)?;
     let mut kept = Kept::of(granted.described().identified(), upstream);
-    let mut exchange = Exchange {
-        upstream,
-        timeouts,
-        upload: Upload::new(trip.request_body_max()),
-        target: dressed.target,
-        host: HeaderValue::from_static(""),
-        request: None,
-        place: granted.place(),
-    };
-    trip.upload = Some(Arc::clone(&exchange.upload));
-    let mut request = Request::new(RequestBody::new(body, Arc::clone(&exchange.upload)));
-    *request.method_mut() = dressed.method;
-    *request.headers_mut() = dressed.headers;
-    exchange.request = Some(request);
+    let Dressed { method, target, headers, host, request_id } = dressed;
+    let upload = Upload::new(trip.request_body_max());
+    trip.upload = Some(Arc::clone(&upload));
+    let request = Some(request(method, headers, RequestBody::new(body, Arc::clone(&upload))));
+    let (unknown, place) = (HeaderValue::from_static(""), granted.place());
+    let mut exchange =
+        Exchange { upstream, timeouts, upload, target, host: unknown, request, place };
     let order = trip.core.turns.lock().order(upstream);
     let started = trip.core.shared.clock.uptime();
     let mut last = None;
@@ -112,8 +106,8 @@ pub(crate) async fn forward(
             break;
         }
         note(trip, upstream, node, tries);
-        let endpoint = endpoint(upstream, node, dressed.host.as_ref(), upgrades);
-        exchange.host = dressed.host.clone().unwrap_or_else(|| host_for(upstream, node, head));
+        let endpoint = endpoint(upstream, node, host.as_ref(), upgrades);
+        exchange.host = host.clone().unwrap_or_else(|| host_for(upstream, node, head));
         if let Some(request) = &mut exchange.request {
             let is_node = exchange.host == node.host_header;
             kept.dress(&trip.snapshot, is_node.then_some(&endpoint), request.headers_mut())?;
@@ -130,22 +124,19 @@ pub(crate) async fn forward(
         trip.learnt().timing.upstream = Some(trip.core.shared.clock.uptime().since(started));
         let rest = exchange.rest(trip, &response)?;
         let (limits, upload) = (granted.into_limits(), exchange.upload);
-        let (pause_max, request_id) = (timeouts.read, dressed.request_id);
-        let line = head.upgrade.take();
-        let ahead = None;
-        return Ok(Answer {
-            response,
-            ahead,
-            lease,
-            upload,
-            pause_max,
-            limits,
-            rest,
-            request_id,
-            line,
-        });
+        let (ahead, pause_max, line) = (None, timeouts.read, head.upgrade.take());
+        let answer =
+            Answer { response, ahead, lease, upload, pause_max, limits, rest, request_id, line };
+        return Ok(answer);
     }
     Err(last.map_or_else(absent, |error| unreachable(&error)))
+}
+
+/// A request without its target, which depends on the connection.
+fn request(method: Method, headers: HeaderMap, body: RequestBody) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    (*request.method_mut(), *request.headers_mut()) = (method, headers);
+    request
 }
 
 /// The upstream, with every secret that the route and it need.

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use model::{Code, PriceId, Refusal};
 use rules::fact::Facts;
@@ -66,7 +65,7 @@ async fn learn(
         content = read(trip, head, &described, content).await?;
     }
     let request = match &content {
-        Content { ahead, rest: None } => ahead.as_deref().map(Bytes::clone),
+        Content { ahead, rest: None } => ahead.as_deref().cloned(),
         Content { rest: Some(_), .. } => None,
     };
     let (mut quotes, mut failed) = (Vec::new(), None);

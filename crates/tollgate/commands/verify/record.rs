@@ -47,6 +47,8 @@ impl Rule {
             Kind::Agent => Per::of("agent"),
             Kind::Run => Per::of("run"),
             Kind::Route => Per::of("route"),
+            Kind::Operation => Per::of("operation"),
+            Kind::Upstream => Per::of("/upstream/id"),
             Kind::Address => Per::Address,
         };
         Self { id: Some(limit.id.shared()), bucket: limit.bucket, per }
