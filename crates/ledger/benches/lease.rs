@@ -62,6 +62,7 @@ fn table(name: &str, load: &Load, bucket: Bucket, way: u64) {
         way,
         mishaps: Mishaps::default(),
         flaw: None,
+        exact: None,
     };
     let best = ideal(bucket, &setup);
     tell(&format!("\n{name}: {} nodes, {} of {} requests", load.nodes, best, setup.arrivals.len()));

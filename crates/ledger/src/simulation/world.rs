@@ -31,6 +31,8 @@ pub struct Setup {
     pub way: u64,
     pub mishaps: Mishaps,
     pub flaw: Option<Flaw>,
+    /// A node that asks the store for each request.
+    pub exact: Option<usize>,
 }
 
 /// What goes wrong.
@@ -268,6 +270,10 @@ impl World<'_> {
     fn arrive(&mut self, number: usize) {
         let setup = self.setup;
         let arrival = &setup.arrivals[number];
+        if setup.exact == Some(arrival.node) {
+            let take = Event::Take { node: arrival.node, arrival: number };
+            return self.send(arrival.node, &take);
+        }
         let (at, clock) = (arrival.node, self.clock(arrival.node));
         let node = &mut self.nodes[at];
         for bucket in &arrival.buckets {
@@ -342,7 +348,7 @@ impl World<'_> {
         let [keep, back, want, demand, length] =
             counts.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let ask = Ask { seq, keep, back, want, demand, length };
-        let is_dry = self.store[bucket].is_dry(self.now, life, &ask);
+        let is_dry = self.store[bucket].clone().is_dry(self.now, life, &ask);
         let reply = self.store[bucket].renew(self.now, life, &ask, is_dry);
         let [_, unit, capacity, _] = Coarse::new(self.setup.buckets[bucket]).parts();
         let out = self.store[bucket].out(self.now);

@@ -4,7 +4,7 @@ use model::{Rate, Tokens};
 use proptest::prelude::*;
 
 use super::{Bucket, Duration, Replay};
-use crate::limit::Level;
+use Level;
 
 fn replayed(bucket: Bucket, log: &[u64]) -> Replay {
     let mut sorted = log.to_vec();
@@ -178,4 +178,21 @@ fn a_tolerance_forgives_what_comes_back_in_it() {
     assert_eq!(replay.excess(Duration::ZERO), 1);
     assert_eq!(replay.excess(Duration::from_millis(99)), 1);
     assert_eq!(replay.excess(Duration::from_millis(100)), 0);
+}
+
+/// Each of three nodes takes the half that was its share when there were two.
+#[test]
+fn a_share_among_fewer_nodes_than_there_are_is_caught() {
+    let share = |nodes: u64| {
+        let part = Bucket::from_parts(1, bucket().unit() * nodes, bucket().capacity()).unwrap();
+        let mut levels = [Level::full(model::Uptime::default()); 3];
+        let mut turn = 0;
+        move |at| {
+            turn = (turn + 1) % levels.len();
+            let taken = levels[turn].take(part, Tokens(1), model::Uptime::from_micros(at));
+            taken.map(|(next, _)| levels[turn] = next).is_ok()
+        }
+    };
+    check(share(3), true);
+    check(share(2), false);
 }

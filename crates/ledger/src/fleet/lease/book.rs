@@ -230,7 +230,9 @@ impl Book {
         }
         let share = self.demand / self.total.max(self.demand).max(1e-3);
         let wait = u64::from(ceiled(short as f32 * self.span.per_token / share.max(1e-3)));
-        self.not_before = now + wait.clamp(SCARCE_MIN.max(2 * trip), SCARCE_MAX.max(2 * trip));
+        // No longer than a period: what comes back meanwhile has to find room.
+        let longest = SCARCE_MAX.min(self.span.period.into());
+        self.not_before = now + wait.min(longest).max(SCARCE_MIN).max(2 * trip);
         // And until the answer to the next ask may be there.
         self.not_before + 2 * trip
     }
