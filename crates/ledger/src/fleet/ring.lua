@@ -87,10 +87,13 @@ if before and now - before > AWAY then forgotten = true end
 
 local current = over(now, slot)
 if rule and rule ~= ARGV[2] then
-  redis.call('DEL', KEYS[5])
-  if state.c > 0 then redis.call('HSET', KEYS[5], current, state.c) end
-  state.o = current
-  state.u, state.a = burst * window, now
+  local _, old_window, _, _, _, old_slot = read('<I8I8I8I8I8I8', rule)
+  if old_slot ~= slot then
+    redis.call('DEL', KEYS[5])
+    if state.c > 0 then redis.call('HSET', KEYS[5], current, state.c) end
+    state.o = current
+  end
+  if old_window ~= window then state.u, state.a = burst * window, now end
 end
 -- The slots from one to another, and what they hold.
 local function held(from, to)

@@ -179,8 +179,11 @@ impl Principal {
     }
 
     fn turn(&mut self, rule: &Rule, now: u64) {
-        if self.rule.is_some_and(|before| before != *rule) {
+        // What was counted in other units is counted at its worst.
+        if self.rule.is_some_and(|before| before.slot != rule.slot) {
             self.ring.gather(rule, now);
+        }
+        if self.rule.is_some_and(|before| before.window != rule.window) {
             self.pace.empty(rule, now);
         }
         self.rule = Some(*rule);

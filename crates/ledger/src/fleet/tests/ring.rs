@@ -11,12 +11,13 @@ use super::{Arc, Duration, Fleet, Store, is_up, node};
 type History = Vec<(u64, usize, u64, News)>;
 
 /// Small windows, so that they pass while a test runs.
-fn rules() -> [Rule; 3] {
+fn rules() -> [Rule; 4] {
     let rule = Rule { quota: 4, window: 40, burst: 4, reserve: 0, block: 15, slot: 2, span: 21 };
     [
         rule,
         Rule { burst: 1, quota: 9, window: 50, slot: 5, span: 12, ..rule },
         Rule { reserve: 2, block: 7, ..rule },
+        Rule { quota: 7, window: 46, ..rule },
     ]
 }
 
@@ -54,7 +55,7 @@ fn history() -> impl Strategy<Value = History> {
         drops,
         joins,
     });
-    let rule = prop_oneof![12 => Just(0_usize), 1 => 0_usize..3];
+    let rule = prop_oneof![12 => Just(0_usize), 1 => 0_usize..4];
     prop::collection::vec((0_u64..12_000, rule, 1_u64..4, news), 1..25)
 }
 
