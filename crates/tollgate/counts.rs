@@ -37,6 +37,7 @@ impl Named {
             address: address.clone(),
             tls: Arc::new(client.with_no_client_auth()),
             organisation: organisation.clone(),
+            node: Arc::from(settings.node.as_str()),
             directory: None,
             patience: ledger::PATIENCE,
             metrics: ledger::Metrics::default(),
@@ -52,11 +53,14 @@ impl Named {
         registry: &mut Registry,
     ) -> Result<Counts> {
         let tasks = TaskTracker::new();
-        let fleet = self.0.map(|options| {
+        let start = |options: ledger::Options| -> Result<Fleet> {
             options.metrics.register(registry);
-            let options = ledger::Options { directory: Some(directory.to_owned()), ..options };
-            Fleet::start(options, Arc::clone(clock), &tasks)
-        });
+            let node = name(directory, &options.node, entropy)?;
+            let directory = Some(directory.to_owned());
+            let options = ledger::Options { directory, node, ..options };
+            Ok(Fleet::start(options, Arc::clone(clock), &tasks)?)
+        };
+        let fleet = self.0.map(start).transpose()?;
         let metrics = QuotaMetrics::default();
         metrics.register(registry);
         let mut node = [0; 8];
@@ -74,3 +78,23 @@ impl Named {
         Ok(Counts { ledger, quotas, repeats, tasks })
     }
 }
+
+/// What the fleet calls this node: its own name with a few letters that are made once, since
+/// nodes may share a name and never share what they have spent.
+fn name(directory: &Path, node: &str, entropy: &dyn Entropy) -> Result<Arc<str>> {
+    let path = directory.join("redis-node");
+    if path.exists() {
+        let kept = std::fs::read_to_string(&path);
+        let kept = kept.with_context(|| format!("cannot read {}", path.display()))?;
+        return Ok(Arc::from(kept.trim()));
+    }
+    let mut bytes = [0; 4];
+    entropy.fill(&mut bytes).context("cannot read random bytes")?;
+    let node: String = node.chars().filter(char::is_ascii_graphic).take(NAME_MAX).collect();
+    let name = format!("{node}-{:08x}", u32::from_le_bytes(bytes));
+    listen::write_private(&path, name.as_bytes())?;
+    Ok(Arc::from(name))
+}
+
+/// Letters of a node's own name.
+const NAME_MAX: usize = 64;

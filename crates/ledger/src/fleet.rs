@@ -2,23 +2,26 @@
 //!
 //! The script `take.lua` decides by the store's clock, in the arithmetic of `rules::limit`; what a
 //! decision means in full is computed from its few numbers by that arithmetic itself. Where a
-//! bucket is leased (`lease.rs`), the node decides by itself. What is absent: budgets, and recovery
-//! of what the store forgot.
+//! bucket is leased (`lease.rs`), the node decides by itself. Budgets' holds go with the draws
+//! (`money.rs`).
 
 mod address;
 mod batch;
 mod breaker;
+mod claim;
 pub(crate) mod coarse;
 mod key;
 pub(crate) mod lease;
 mod link;
 mod memory;
+mod money;
 mod repeat;
 mod ring;
 pub(crate) mod road;
 mod script;
 mod shard;
 mod shut;
+mod teller;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
@@ -35,18 +38,25 @@ use tokio_util::task::TaskTracker;
 pub use self::address::{Address, AddressError};
 use self::batch::{Ask, DRAWS_MAX, Found, Want, wants};
 use self::breaker::Breaker;
+use self::claim::Claim;
+pub use self::claim::Money;
 pub use self::key::{Organisation, OrganisationError};
 use self::lease::desk::{Desk, Held, Local};
 use self::lease::keeper::Keeper;
 use self::lease::table::Table;
 use self::link::Dialer;
 use self::memory::Memory;
+pub use self::money::Telling;
+pub(crate) use self::money::{Kind, Purse};
+use self::money::{Seen, judge};
 pub(crate) use self::road::{Road, Roads};
 use self::shard::Shard;
 use self::shut::Shut;
+use self::teller::Order;
 use crate::limit::worst;
 use crate::metrics::{Action, Metrics, Uncounted};
 use crate::repeat::LEASE;
+use crate::storage::Error;
 use crate::{Answer, Denial, Reservation};
 
 /// What a fleet's ledger is made of.
@@ -56,7 +66,11 @@ pub struct Options {
     /// For `rediss`: whom to trust.
     pub tls: Arc<ClientConfig>,
     pub organisation: Organisation,
-    /// Where the node remembers the store's epoch over a restart. It exists.
+    /// What the fleet calls this node: no other has the name, and it keeps it as long as its
+    /// journal.
+    pub node: Arc<str>,
+    /// Where the node remembers the store's epoch over a restart, and keeps the journal of its
+    /// money. It exists.
     pub directory: Option<PathBuf>,
     /// Longest wait of a request; [`PATIENCE`] unless a test says otherwise. A call may take four
     /// fifths of it: the rest is for the way to the call.
@@ -77,12 +91,16 @@ pub struct Fleet {
     desk: Arc<Desk>,
     /// How long a node is believed to live without a word.
     pub(crate) lease: Duration,
+    node: Arc<str>,
+    purse: Arc<Purse>,
+    orders: mpsc::Sender<Order>,
 }
 
 /// A take that is under way.
 pub struct Pending {
     found: oneshot::Receiver<Found>,
     wants: Arc<[Want]>,
+    claim: Option<Claim>,
     patience: Duration,
     /// Where a refusal is noted, and when the store was asked.
     notes: Option<(Arc<Shut>, Uptime)>,
@@ -99,9 +117,19 @@ impl std::fmt::Debug for Pending {
 impl Fleet {
     /// Starts connecting, on the runtime of the caller. The tasks end when the last clone is
     /// dropped; wait for them with the tracker.
-    #[must_use]
-    pub fn start(options: Options, clock: Arc<dyn Clock>, tasks: &TaskTracker) -> Self {
-        let Options { address, tls, organisation, directory, patience, metrics } = options;
+    ///
+    /// # Errors
+    /// When the journal of its money cannot be used, is damaged, or was written by a later version.
+    pub fn start(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, Error> {
+        let Options { address, tls, organisation, node, directory, patience, metrics } = options;
+        let thresholds = metrics.thresholds.clone();
+        let purse = Purse::open(directory.as_deref(), Arc::clone(&clock), thresholds)?;
+        let purse = Arc::new(purse);
+        let (orders, ordered) = mpsc::channel(1);
         let (asks, asked) = mpsc::channel(QUEUE_MAX);
         let is_up = Arc::<AtomicBool>::default();
         let memory = Memory::read(directory.as_deref(), &address, &organisation);
@@ -111,6 +139,7 @@ impl Fleet {
             tls,
             organisation: organisation.clone(),
             memory,
+            forgotten: 0,
             tasks: tasks.clone(),
         };
         let (road, roads) = watch::channel(None);
@@ -138,10 +167,27 @@ impl Fleet {
             metrics: metrics.clone(),
             clock,
             call_max,
+            node: Arc::clone(&node),
+            purse: Arc::clone(&purse),
+            seen: Arc::<Seen>::default(),
+            orders: ordered,
         };
         tasks.spawn(shard.run());
         let (shut, desk, lease) = (Arc::default(), Arc::new(desk), LEASE);
-        Self { asks, is_up, organisation, patience, metrics, shut, roads, desk, lease }
+        Ok(Self {
+            asks,
+            is_up,
+            organisation,
+            patience,
+            metrics,
+            shut,
+            roads,
+            desk,
+            lease,
+            node,
+            purse,
+            orders,
+        })
     }
 
     /// Whether takes go to the store now.
@@ -150,12 +196,13 @@ impl Fleet {
         self.is_up.load(Ordering::Relaxed)
     }
 
-    /// Takes everything a plan draws on, or nothing: of leases at once, of the store for the rest.
+    /// Takes everything a plan draws on and holds, or nothing: of leases at once, of the store for
+    /// the rest.
     /// Where a lease is short the store decides on everything.
     pub(crate) fn draw(&self, plan: &Plan, now: Uptime) -> Answer {
         let pending = match self.desk.draw(plan, now.as_micros()) {
             Local::Refused(denial) => Err(denial),
-            Local::Taken(held) if held.count() == plan.draws.len() => {
+            Local::Taken(held) if held.count() == plan.draws.len() && plan.holds.is_empty() => {
                 return Answer::Now(Ok(held.into_reservation(plan)));
             }
             Local::Taken(held) => self.ask_unless_shut(plan, Some(held), now),
@@ -184,19 +231,21 @@ impl Fleet {
     /// # Errors
     /// [`Denial::Away`], at once, when the store is.
     fn ask(&self, plan: &Plan, held: Option<Held>) -> Result<Pending, Denial> {
-        if !self.is_up() || plan.draws.len() > DRAWS_MAX {
-            return Err(Denial::Away);
-        }
+        let claim = Claim::of(self, plan)?;
         let is_leased = |at| held.as_ref().is_some_and(|held| held.found(at).is_some());
         let wants = wants(&self.organisation, plan, is_leased);
         let (answer, found) = oneshot::channel();
-        let ask = Ask { wants: Arc::clone(&wants), answer };
+        let money = claim.as_ref().map(|claim| Arc::clone(&claim.wanted));
+        let ask = Ask { wants: Arc::clone(&wants), money, answer };
+        if !self.is_up() || ask.weight() > DRAWS_MAX {
+            return Err(Denial::Away);
+        }
         self.asks.try_send(ask).map_err(|_| {
             self.metrics.queue_full.inc();
             Denial::Away
         })?;
         let held = held.map(|held| (held, Arc::clone(&self.desk.clock)));
-        Ok(Pending { found, wants, patience: self.patience, notes: None, held })
+        Ok(Pending { found, wants, claim, patience: self.patience, notes: None, held })
     }
 
     /// Asks the store for everything a plan draws on.
@@ -227,7 +276,7 @@ impl Pending {
     /// # Errors
     /// Which draw found its bucket short, or that the store is away.
     pub async fn wait(self, plan: &Plan) -> Result<Reservation, Denial> {
-        let Self { found, wants, patience, notes, held } = self;
+        let Self { found, wants, claim, patience, notes, held } = self;
         let found = tokio::time::timeout(patience, found).await;
         let found = found.ok().and_then(Result::ok).ok_or(Denial::Away)?;
         let settled = settle(plan, &wants, &found, held.as_ref().map(|(held, _)| held));
@@ -236,7 +285,10 @@ impl Pending {
             let shorts = draws.map(|(want, used)| want.coarse.take(*used, want.cost).err());
             shut.note(plan, shorts, asked);
         }
-        let reservation = settled?;
+        let reservation = match claim {
+            None => settled?,
+            Some(claim) => claim.answered(plan, &found, settled)?,
+        };
         if let Some((held, clock)) = held {
             held.spend(&*clock)?;
         }
@@ -252,6 +304,18 @@ fn settle(
     found: &Found,
     held: Option<&Held>,
 ) -> Result<Reservation, Denial> {
+    let unheld = match &found.holds {
+        Some(holds) if holds.verdict.is_known() && found.granted => {
+            // Its draws were taken when it was made.
+            let taken = vec![None; plan.draws.len()];
+            return Ok(Reservation { taken, ..Reservation::default() });
+        }
+        Some(holds) => match judge(plan, holds) {
+            Some(unheld) => unheld,
+            None => return Err(defect(found)),
+        },
+        None => None,
+    };
     let mut exact = wants.iter().zip(&found.used);
     let taken: Option<Vec<_>> = (0..plan.draws.len())
         .map(|at| match held.and_then(|held| held.found(at)) {
@@ -261,12 +325,10 @@ fn settle(
         .collect();
     let taken = taken.ok_or(Denial::Away)?;
     let denial = worst(plan, taken.iter().map(|taken| taken.err()));
-    if found.granted != denial.is_none() {
-        // The script and the arithmetic disagree: a defect, on which nothing may pass.
-        tracing::error!(?found, "Redis decided against the rules");
-        return Err(Denial::Away);
+    if found.granted != (denial.is_none() && unheld.is_none()) {
+        return Err(defect(found));
     }
-    if let Some(denial) = denial {
+    if let Some(denial) = unheld.or(denial) {
         return Err(denial);
     }
     let mut reservation = Reservation::default();
@@ -277,6 +339,12 @@ fn settle(
         reservation.taken.push(taken.ok());
     }
     Ok(reservation)
+}
+
+/// The script and the arithmetic disagree: nothing may pass on that.
+fn defect(found: &Found) -> Denial {
+    tracing::error!(?found, "Redis decided against the rules");
+    Denial::Away
 }
 
 /// Longest wait of a request to learn what the store says, or that it says nothing.

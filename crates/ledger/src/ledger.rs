@@ -48,9 +48,9 @@ impl Ledger {
     pub fn take(&self, plan: &Plan, now: Uptime) -> Answer {
         match &self.fleet {
             None => Answer::Now(self.embedded.take(plan, now)),
-            // The fleet's store does not keep money yet, and a node's own would not be the fleet's.
-            Some(_) if !plan.holds.is_empty() => Answer::Now(Err(Denial::Away)),
-            Some(_) if plan.draws.is_empty() => Answer::Now(Ok(Reservation::default())),
+            Some(_) if plan.draws.is_empty() && plan.holds.is_empty() => {
+                Answer::Now(Ok(Reservation::default()))
+            }
             Some(fleet) => fleet.draw(plan, now),
         }
     }

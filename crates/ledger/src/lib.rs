@@ -18,7 +18,8 @@ mod storage;
 
 pub use embedded::Embedded;
 pub use fleet::{
-    Address, AddressError, Fleet, Options, Organisation, OrganisationError, PATIENCE, Pending,
+    Address, AddressError, Fleet, Money, Options, Organisation, OrganisationError, PATIENCE,
+    Pending, Telling,
 };
 pub use ledger::{Answer, Ledger};
 pub use limit::{Denial, Reservation};

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub(crate) queue_full: Counter,
     /// Requests refused without a call, since the store had just refused the same.
     pub(crate) shut: Counter,
+    /// Thresholds of budgets that this node's calls were the first to reach.
+    pub(crate) thresholds: Counter,
     /// Buckets that this node leases of, or would.
     pub(crate) leases: Gauge,
     /// Tokens of leases, by what became of them.
@@ -95,6 +97,7 @@ impl Default for Metrics {
             uncounted: Family::default(),
             queue_full: Counter::default(),
             shut: Counter::default(),
+            thresholds: Counter::default(),
             leases: Gauge::default(),
             lease_tokens: Family::default(),
         }
@@ -105,7 +108,12 @@ impl Metrics {
     /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
         let Self { calls, seconds, plans, breaker, epochs, uncounted, queue_full, .. } = self;
-        let Self { shut, leases, lease_tokens, .. } = self;
+        let Self { shut, leases, lease_tokens, thresholds, .. } = self;
+        registry.register(
+            "ledger_thresholds",
+            "Thresholds of budgets in Redis that calls of this node reached first",
+            thresholds.clone(),
+        );
         registry.register("ledger_calls", "Calls of Redis that ended, by how", calls.clone());
         registry.register("ledger_call_seconds", "Duration of calls of Redis", seconds.clone());
         registry.register("ledger_call_plans", "Requests in one call of Redis", plans.clone());

@@ -12,7 +12,7 @@ mod journal;
 mod metrics;
 mod record;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -20,9 +20,14 @@ use std::sync::Arc;
 
 use model::{Amount, ReservationId};
 use rules::budget::Hold;
+use rules::plan::Plan;
 
+use crate::fleet::{Kind, Purse};
+
+pub(crate) use accounts::is_awaited;
 pub use accounts::{Accounts, Crossing, Listed};
 pub use adjust::{AdjustError, Adjustment};
+pub(crate) use journal::{Draft, Journal};
 pub use metrics::Metrics as BudgetMetrics;
 pub use record::{Deed, Event};
 
@@ -60,6 +65,8 @@ pub enum Standing {
 enum Store {
     /// In this process.
     Own(Arc<Accounts>),
+    /// In the fleet's store.
+    Fleet(Arc<Purse>),
 }
 
 /// Why a call may not leave.
@@ -76,6 +83,11 @@ pub enum DispatchError {
 impl Held {
     fn own(accounts: &Arc<Accounts>, id: ReservationId, holds: Arc<[Hold]>, at: Standing) -> Self {
         Self { id, holds, standing: at, store: Store::Own(Arc::clone(accounts)) }
+    }
+
+    pub(crate) fn shared(purse: &Arc<Purse>, plan: &Plan, at: Standing) -> Self {
+        let holds = plan.holds.as_slice().into();
+        Self { id: plan.id, holds, standing: at, store: Store::Fleet(Arc::clone(purse)) }
     }
 
     /// The id it was made under.
@@ -107,6 +119,11 @@ impl Held {
                 let change = accounts.dispatch(self.id, &self.holds)?;
                 self.standing = Standing::Leaving;
                 accounts.written(change, &self.holds).await
+            }
+            (Standing::Reserved, Store::Fleet(purse)) => {
+                let change = purse.dispatch(self.id.0).ok_or(DispatchError::Ended)?;
+                self.standing = Standing::Leaving;
+                purse.written(change, &self.holds).await
             }
             (Standing::Dispatched, _) => return Ok(()),
             // It was asked for before, and whoever asked did not wait.
@@ -147,6 +164,12 @@ impl Held {
             (Store::Own(accounts), Standing::Reserved, Standing::Voided) => {
                 accounts.release(self.id);
             }
+            (Store::Fleet(purse), _, Standing::Settled) => purse.end(self.id.0, Kind::Settle, costs),
+            (Store::Fleet(purse), Standing::Dispatched, Standing::Voided) => {
+                purse.end(self.id.0, Kind::Void, &[]);
+            }
+            (Store::Fleet(purse), Standing::Leaving, Standing::Voided) => purse.withdraw(self.id.0),
+            (Store::Fleet(purse), Standing::Reserved, Standing::Voided) => purse.release(self.id.0),
         }
     }
 }

@@ -2,7 +2,8 @@
 --
 -- KEYS[1]   the epoch: when it began, since when buckets never seen fill from empty (0: they are
 --           full), the last time seen, and the run of the server it began in
--- ARGV[1]   the run of this server; ARGV[2] the epoch the caller knew before, or 0
+-- ARGV[1]   the run of this server; ARGV[2] the epoch the caller knew before, or 0; ARGV[3] the
+--           epoch in which the store is known to have forgotten something, or 0
 --
 -- Answers the epoch and whether it is new: 0 joined, 1 the first, 2 after a loss.
 
@@ -20,7 +21,11 @@ if stored then
   local is_same_run = string.sub(stored, 25) == ARGV[1]
   -- A first epoch that the caller does not know began in the place of the one that it knew.
   local replaced = since == 0 and known ~= 0 and known ~= began
-  if is_same_run and not replaced and last - now <= LONGEST_STEP_BACK then
+  -- Epochs are times: a later one that is known was begun here and is lost.
+  local went_back = known > began
+  local has_lost = began == tonumber(ARGV[3])
+  if is_same_run and not replaced and not went_back and not has_lost
+    and last - now <= LONGEST_STEP_BACK then
     return struct.pack('<I8I8', began, 0)
   end
 end

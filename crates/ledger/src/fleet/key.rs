@@ -1,6 +1,7 @@
 //! The names of buckets in the store: all of an organisation in one slot.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use rules::budget::RowKey;
 use rules::plan::{BucketKey, Scope, Subject};
 
 /// What all names of an organisation's keys begin with. The braces are the hash tag by which a
@@ -55,17 +56,57 @@ impl Organisation {
             Scope::LimitReq(place) => ("limit-req", &**place),
             Scope::Failures => ("failures", ""),
         };
-        let subject = match &key.subject {
-            Subject::Address(address) => format!("address:{address}"),
-            Subject::Text(text) => format!("text:{text}"),
-            Subject::Run(agent, run) => format!("run:{}:{agent}:{run}", agent.len()),
-        };
-        let name = format!("{}:{}:{}:{subject}", scope.0, scope.1.len(), scope.1);
+        let subject = counted(&key.subject);
+        self.short(&format!("{}:{}:{}:{subject}", scope.0, scope.1.len(), scope.1))
+    }
+
+    /// The key of a row of money: a budget, its period, and whom it counts.
+    pub(crate) fn row(&self, key: &RowKey) -> Vec<u8> {
+        let (budget, period) = (key.budget.as_str(), key.period.as_micros());
+        let subject = counted(&key.subject);
+        self.short(&format!("row:{}:{budget}:{period}:{subject}", budget.len()))
+    }
+
+    /// The key of what is known of a hold.
+    pub(crate) fn hold(&self, id: u128) -> Vec<u8> {
+        format!("{{{}}}:hold:{id:032x}", self.0).into_bytes()
+    }
+
+    /// The key of the epoch in which money is open.
+    pub(crate) fn money(&self) -> Vec<u8> {
+        format!("{{{}}}:money", self.0).into_bytes()
+    }
+
+    /// The key of the nodes that hold money.
+    pub(crate) fn nodes(&self) -> Vec<u8> {
+        format!("{{{}}}:nodes", self.0).into_bytes()
+    }
+
+    /// The key of the number of a node's last call.
+    pub(crate) fn seen(&self, node: &str) -> Vec<u8> {
+        format!("{{{}}}:seen:{node}", self.0).into_bytes()
+    }
+
+    /// The key of a node's open holds by deadline.
+    pub(crate) fn open(&self, node: &str) -> Vec<u8> {
+        format!("{{{}}}:open:{node}", self.0).into_bytes()
+    }
+
+    fn short(&self, name: &str) -> Vec<u8> {
         if name.len() <= NAME_BYTES_MAX {
             return format!("{{{}}}:{name}", self.0).into_bytes();
         }
         let digest = digest(&SHA256, name.as_bytes());
         format!("{{{}}}:sha256:{}", self.0, hex::encode(digest.as_ref())).into_bytes()
+    }
+}
+
+/// Whom a bucket or a row counts.
+fn counted(subject: &Subject) -> String {
+    match subject {
+        Subject::Address(address) => format!("address:{address}"),
+        Subject::Text(text) => format!("text:{text}"),
+        Subject::Run(agent, run) => format!("run:{}:{agent}:{run}", agent.len()),
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Dialer {
     pub(crate) tls: Arc<ClientConfig>,
     pub(crate) organisation: Organisation,
     pub(crate) memory: Memory,
+    /// The epoch in which the store was found to have forgotten something; 0: none.
+    pub(crate) forgotten: u64,
     /// Owns the tasks that read and write the connections.
     pub(crate) tasks: TaskTracker,
 }
@@ -128,7 +130,8 @@ impl Dialer {
         }
         let run = info.field("run_id").ok_or_else(|| Error::NoRun { host: host.clone() })?;
         let known = self.memory.epoch().to_string();
-        let arguments = [run.as_bytes(), known.as_bytes()];
+        let forgotten = self.forgotten.to_string();
+        let arguments = [run.as_bytes(), known.as_bytes(), forgotten.as_bytes()];
         let answer = ATTACH.call(&mut connection, &[self.organisation.epoch()], &arguments).await;
         let answer = answer.map_err(failed)?;
         let (epoch, joined) = joined(&answer).ok_or_else(|| Error::NoRun { host: host.clone() })?;

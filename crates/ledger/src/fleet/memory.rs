@@ -1,7 +1,8 @@
-//! What a node remembers of the store over a restart: the epoch it knew.
+//! What a node remembers of the store over a restart: the epoch it knew, and who held money.
 //!
 //! Without it a store that lost everything looks like one that never held anything.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,9 @@ struct Kept {
     /// Which store it was, as a digest of its hosts: an epoch says nothing of another store.
     store: String,
     epoch: u64,
+    /// The nodes that held money: a store that forgot must hear them all.
+    #[serde(default)]
+    nodes: BTreeSet<String>,
 }
 
 impl Memory {
@@ -35,22 +39,23 @@ impl Memory {
         organisation: &Organisation,
     ) -> Self {
         let path = directory.map(|directory| directory.join("redis-epoch.json"));
-        let kept = Kept { store: name(address, organisation), epoch: 0 };
+        let store = name(address, organisation);
+        let kept = Kept { store, epoch: 0, nodes: BTreeSet::new() };
         let Some(file) = &path else { return Self { path, kept } };
         let read = match fs::read(file) {
             Ok(text) => serde_json::from_slice::<Kept>(&text).map_err(io::Error::other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(kept.clone()),
             Err(error) => Err(error),
         };
-        let epoch = match read {
-            Ok(read) if read.store == kept.store => read.epoch,
-            Ok(_) => 0,
+        let kept = match read {
+            Ok(read) if read.store == kept.store => read,
+            Ok(_) => kept,
             Err(error) => {
                 tracing::warn!(%error, file = %file.display(), "the epoch of Redis is not known");
-                UNKNOWN
+                Kept { epoch: UNKNOWN, ..kept }
             }
         };
-        Self { path, kept: Kept { epoch, ..kept } }
+        Self { path, kept }
     }
 
     /// The epoch known, or 0.
@@ -65,6 +70,24 @@ impl Memory {
             return;
         }
         self.kept.epoch = epoch;
+        self.save().await;
+    }
+
+    /// The nodes that held money, as far as this one knows.
+    pub(crate) fn nodes(&self) -> Vec<String> {
+        self.kept.nodes.iter().cloned().collect()
+    }
+
+    /// Remembers who holds money. Nodes are forgotten when the store no longer names them.
+    pub(crate) async fn know<'a>(&mut self, nodes: impl Iterator<Item = &'a String>) {
+        let nodes: BTreeSet<String> = nodes.take(NODES_MAX).cloned().collect();
+        if self.kept.nodes != nodes {
+            self.kept.nodes = nodes;
+            self.save().await;
+        }
+    }
+
+    async fn save(&self) {
         let Some(path) = self.path.clone() else { return };
         let kept = self.kept.clone();
         let written = tokio::task::spawn_blocking(move || write(&path, &kept)).await;
@@ -91,6 +114,9 @@ fn name(address: &Address, organisation: &Organisation) -> String {
     let named = format!("{hosts:?} {:?} {} {organisation:?}", address.service, address.database);
     hex::encode(digest(&SHA256, named.as_bytes()).as_ref())
 }
+
+/// Nodes that are remembered: many more than a fleet has.
+const NODES_MAX: usize = 1_024;
 
 /// No epoch: they are times in microseconds.
 const UNKNOWN: u64 = 1;

@@ -14,11 +14,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::batch::{Arguments, Ask, DRAWS_MAX, unpack};
+use super::batch::{Arguments, Ask, DRAWS_MAX, Found, unpack};
 use super::breaker::Breaker;
+use super::key::Organisation;
 use super::link::{self, Dialer, Joined, Link};
+use super::money::{Caller, HOLD, Purse, Seen};
 use super::road::Road;
 use super::script::Script;
+use super::teller::{Done, Order, Teller};
 use crate::metrics::{Call, CallResult, Epoch, EpochFound, Metrics};
 
 /// Where all takes of an organisation go: its keys are in one slot of one server.
@@ -32,17 +35,24 @@ pub(crate) struct Shard {
     pub(crate) clock: Arc<dyn Clock>,
     /// For each call.
     pub(crate) call_max: Duration,
+    /// What the store calls this node.
+    pub(crate) node: Arc<str>,
+    pub(crate) purse: Arc<Purse>,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) orders: Receiver<Order>,
 }
 
 /// Why a link is given up.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+pub(crate) enum Lost {
     #[error("a call was not answered in time")]
     Late,
     #[error("a call failed")]
     Failed(#[source] RedisError),
     #[error("it no longer holds the epoch")]
     Epoch,
+    #[error("it has lost what it had answered")]
+    Rolled,
     #[error("it answered nonsense")]
     Nonsense,
     #[error("somebody else could not use it")]
@@ -66,6 +76,10 @@ impl Shard {
             self.roads.send_replace(None);
             match served {
                 Err(lost) => {
+                    self.purse.close();
+                    if matches!(lost, Lost::Rolled) {
+                        self.dialer.forgotten = link.epoch;
+                    }
                     tracing::warn!(host = %link.host, error = chain(&lost), "Redis is given up");
                     let pause = self.breaker.open(self.clock.uptime().as_micros());
                     if self.leave_alone(pause).await.is_err() {
@@ -119,6 +133,8 @@ impl Shard {
     async fn serve(&mut self, link: &Link, road: &Road) -> Result<Unasked, Lost> {
         let (mut calls, mut waiting, mut arrived) = (JoinSet::new(), VecDeque::new(), Vec::new());
         let mut beat = Instant::now() + HEARTBEAT;
+        let (mut teller, mut errands) = (Teller::default(), JoinSet::<Result<Done, Lost>>::new());
+        self.purse.strayed();
         loop {
             let has_room = calls.len() < CALLS_MAX;
             tokio::select! {
@@ -138,22 +154,36 @@ impl Shard {
                     beat = Instant::now() + HEARTBEAT;
                     calls.spawn(ping(link.connection.clone(), self.call_max));
                 }
+                Some(ended) = errands.join_next() => {
+                    self.hear(link.epoch, &mut teller, ended.map_err(Lost::Task)??).await?;
+                }
+                Some(order) = self.orders.recv(), if errands.is_empty() => teller.order(order),
+                () = self.purse.work.notified(), if errands.is_empty() => {}
+                () = sleep_until(teller.due()), if errands.is_empty() && self.purse.is_used() => {}
+            }
+            if errands.is_empty() && let Some(errand) = self.errand(link, &mut teller) {
+                errands.spawn(errand.run());
             }
             while calls.len() < CALLS_MAX {
                 let asks = batch(&mut waiting);
                 if asks.is_empty() {
                     break;
                 }
-                let outing = Outing {
-                    connection: link.connection.clone(),
-                    epoch: link.epoch,
-                    epoch_key: self.dialer.organisation.epoch(),
-                    call_max: self.call_max,
-                    metrics: self.metrics.clone(),
-                    clock: Arc::clone(&self.clock),
-                };
-                calls.spawn(outing.take(asks));
+                calls.spawn(self.outing(link).take(asks));
             }
+        }
+    }
+
+    fn outing(&self, link: &Link) -> Outing {
+        Outing {
+            connection: link.connection.clone(),
+            epoch: link.epoch,
+            organisation: self.dialer.organisation.clone(),
+            node: Arc::clone(&self.node),
+            seen: Arc::clone(&self.seen),
+            call_max: self.call_max,
+            metrics: self.metrics.clone(),
+            clock: Arc::clone(&self.clock),
         }
     }
 
@@ -209,7 +239,7 @@ async fn ping(mut connection: MultiplexedConnection, call_max: Duration) -> Resu
 fn batch(waiting: &mut VecDeque<Ask>) -> Vec<Ask> {
     let (mut asks, mut draws) = (Vec::new(), 0);
     while let Some(next) = waiting.front() {
-        draws += next.wants.len();
+        draws += next.weight();
         if draws > DRAWS_MAX && !asks.is_empty() {
             break;
         }
@@ -222,25 +252,59 @@ fn batch(waiting: &mut VecDeque<Ask>) -> Vec<Ask> {
 struct Outing {
     connection: MultiplexedConnection,
     epoch: u64,
-    epoch_key: Vec<u8>,
+    organisation: Organisation,
+    node: Arc<str>,
+    seen: Arc<Seen>,
     call_max: Duration,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
 }
 
 impl Outing {
-    async fn take(mut self, asks: Vec<Ask>) -> Result<(), Lost> {
-        let Arguments { mut keys, rules, plans } = Arguments::pack(&asks);
-        keys.insert(0, self.epoch_key);
+    async fn call(&mut self, asks: &[Ask]) -> Result<Vec<u8>, RedisError> {
+        let Arguments { keys: buckets, rules, plans, money } =
+            Arguments::pack(&self.organisation, asks);
         let epoch = self.epoch.to_string();
-        let arguments: [&[u8]; 3] = [epoch.as_bytes(), &rules, &plans];
+        let mut keys = vec![self.organisation.epoch()];
+        let count = buckets.len();
+        keys.extend(buckets);
+        let Some(money) = money else {
+            let arguments: [&[u8]; 3] = [epoch.as_bytes(), &rules, &plans];
+            return TAKE.call(&mut self.connection, &keys, &arguments).await;
+        };
+        let caller = Caller {
+            organisation: &self.organisation,
+            node: &self.node,
+            epoch: self.epoch,
+            answered: self.seen.last(self.epoch),
+        };
+        let (further, [head, budgets]) = money.call(caller, count);
+        keys.extend(further);
+        let arguments: [&[u8]; 5] = [epoch.as_bytes(), &rules, &plans, &head, &budgets];
+        HOLD.call(&mut self.connection, &keys, &arguments).await
+    }
+
+    fn read(&self, answer: &[u8], asks: &[Ask]) -> Result<Vec<Found>, Lost> {
+        match answer {
+            [] => return Err(Lost::Epoch),
+            b"R" => return Err(Lost::Rolled),
+            _ => {}
+        }
+        let (found, number) = unpack(answer, asks, self.epoch).ok_or(Lost::Nonsense)?;
+        match number {
+            Some(number) if !self.seen.note(self.epoch, number) => Err(Lost::Rolled),
+            _ => Ok(found),
+        }
+    }
+
+    async fn take(mut self, asks: Vec<Ask>) -> Result<(), Lost> {
         let began = self.clock.uptime();
-        let called = TAKE.call(&mut self.connection, &keys, &arguments);
-        let answered = match timeout(self.call_max, called).await {
+        let answered = match timeout(self.call_max, self.call(&asks)).await {
             Err(_) => Err((CallResult::late, Lost::Late)),
             Ok(Err(error)) => Err((CallResult::failed, Lost::Failed(error))),
-            Ok(Ok(answer)) if answer.is_empty() => Err((CallResult::failed, Lost::Epoch)),
-            Ok(Ok(answer)) => unpack(&answer, &asks).ok_or((CallResult::failed, Lost::Nonsense)),
+            Ok(Ok(answer)) => {
+                self.read(&answer, &asks).map_err(|lost| (CallResult::failed, lost))
+            }
         };
         let took = self.clock.uptime().since(began);
         self.metrics.seconds.observe(took.as_secs_f64());
@@ -257,12 +321,17 @@ impl Outing {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-static TAKE: Script = Script::new(concat!(include_str!("bucket.lua"), include_str!("take.lua")));
+/// Draws alone; see `HOLD` for what takes money too.
+static TAKE: Script = Script::new(concat!(
+    "local money\n",
+    include_str!("bucket.lua"),
+    include_str!("take.lua")
+));
 
 /// Calls under way at once: while the store works on one, the next travels.
 const CALLS_MAX: usize = 2;

@@ -3,6 +3,7 @@
 mod differential;
 mod lease;
 mod migration;
+mod money;
 mod outage;
 mod reach;
 mod relay;
@@ -79,12 +80,13 @@ fn start(url: &str, change: impl FnOnce(&mut Options), tasks: &TaskTracker) -> F
         address: url.parse().unwrap(),
         tls,
         organisation: Organisation::default(),
+        node: Arc::from("a"),
         directory: None,
         patience: super::PATIENCE,
         metrics: Metrics::default(),
     };
     change(&mut options);
-    Fleet::start(options, Arc::new(SystemClock::start()), tasks)
+    Fleet::start(options, Arc::new(SystemClock::start()), tasks).unwrap()
 }
 
 fn rustls_client(roots: rustls::RootCertStore) -> Arc<ClientConfig> {

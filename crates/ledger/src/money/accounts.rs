@@ -80,7 +80,7 @@ impl Accounts {
     }
 
     pub(crate) fn over(journal: Journal, found: Found, now: Timestamp) -> Self {
-        let Found { rows, open, events } = found;
+        let Found { rows, open, events, kept: _ } = found;
         let mut state = State { history: History::of(events), ..State::default() };
         let metrics = Metrics::default();
         rows.into_iter().for_each(|(key, row)| state.book.put(key, row));
@@ -319,7 +319,7 @@ impl State {
 }
 
 /// Whether a budget wants a call to be on the disk before it leaves.
-fn is_awaited(holds: &[Hold]) -> bool {
+pub(crate) fn is_awaited(holds: &[Hold]) -> bool {
     holds.iter().any(|hold| match hold.budget.durability {
         Durability::Store => false,
         // A second node's journal is not there yet; the own one is the least.

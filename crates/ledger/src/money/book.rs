@@ -133,9 +133,13 @@ impl Book {
         for (place, hold) in holds.iter().enumerate() {
             let cost = costs.get(place).map_or(hold.amount, |cost| (*cost).max(Amount::ZERO));
             is_overrun |= cost > hold.amount;
-            let Some(row) = self.rows.get_mut(&hold.row) else { continue };
+            // A row that holds nothing is forgotten when another of its holds is void.
+            let row = self.rows.get(&hold.row).copied().unwrap_or_else(|| Row {
+                account: Account::default(),
+                end: hold.budget.calendar.at(hold.row.period).end,
+            });
             let (account, percents) = row.account.settle(hold.amount, cost).fire(&hold.budget);
-            row.account = account;
+            self.put(hold.row.clone(), Row { account, ..row });
             crossed.extend(percents.into_iter().map(|percent| (hold.clone(), percent)));
         }
         self.ended.note(id, &holds, Standing::Settled);

@@ -9,6 +9,7 @@
 //! rows    a row       posted, adjusted, fired, the period's end; see `record`
 //! open    u128        the rows and amounts of a call that may have left and is not settled
 //! events  u64         adjustments and the like, numbered
+//! kept    bytes       what the fleet's purse knows; see `fleet::money::purse`
 //! ```
 
 mod file;
@@ -45,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) open: Vec<(ReservationId, Vec<(RowKey, Amount)>)>,
     /// Oldest first, with their numbers.
     pub(crate) events: VecDeque<(u64, Event)>,
+    /// What the fleet's purse keeps, in its own words.
+    pub(crate) kept: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What has changed and is not written. The latest of each row and reservation counts, so that it
@@ -57,6 +60,8 @@ pub(crate) struct Draft {
     open: HashMap<ReservationId, Option<Arc<[Hold]>>>,
     /// `None` for an event that is forgotten.
     events: Vec<(u64, Option<Event>)>,
+    /// `None` for what the fleet's purse keeps no more.
+    kept: HashMap<Vec<u8>, Option<Vec<u8>>>,
     /// Grows with each change.
     change: u64,
     is_urgent: bool,
@@ -94,6 +99,11 @@ impl Draft {
         self.events.push((number, event));
     }
 
+    /// What the fleet's purse keeps under a name.
+    pub(crate) fn keep(&mut self, name: Vec<u8>, value: Option<Vec<u8>>) {
+        self.kept.insert(name, value);
+    }
+
     /// Puts back what could not be written, under what has come since.
     fn put_back(&mut self, older: Self) {
         for (key, row) in older.rows {
@@ -101,6 +111,9 @@ impl Draft {
         }
         for (id, holds) in older.open {
             self.open.entry(id).or_insert(holds);
+        }
+        for (name, value) in older.kept {
+            self.kept.entry(name).or_insert(value);
         }
         self.events.splice(0..0, older.events);
     }

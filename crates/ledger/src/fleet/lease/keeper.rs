@@ -270,7 +270,7 @@ impl Keeper {
     fn lose(&self, state: &mut State) {
         self.forget(state);
         let (answer, found) = oneshot::channel();
-        drop(self.asks.try_send(batch::Ask { wants: Arc::new([]), answer }));
+        drop(self.asks.try_send(batch::Ask { wants: Arc::new([]), money: None, answer }));
         state.probe = Some(found);
     }
 

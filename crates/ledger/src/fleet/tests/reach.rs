@@ -2,7 +2,7 @@
 
 use super::{
     Address, Arc, Duration, SocketAddr, Store, exhaust, fixed, is_up, node, node_with, plan,
-    rustls_client, take, wait_for,
+    rustls_client, take,
 };
 use crate::fleet::key::Organisation;
 use crate::fleet::link::Dialer;
@@ -15,7 +15,7 @@ async fn refusal(url: &str) -> String {
     let memory = Memory::read(None, &address, &organisation);
     let tls = rustls_client(rustls::RootCertStore::empty());
     let tasks = tokio_util::task::TaskTracker::new();
-    let mut dialer = Dialer { address, tls, organisation, memory, tasks };
+    let mut dialer = Dialer { address, tls, organisation, memory, forgotten: 0, tasks };
     let error = dialer.connect().await.unwrap_err();
     let error: &dyn std::error::Error = &error;
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -26,8 +26,8 @@ async fn refusal(url: &str) -> String {
 async fn a_user_needs_few_permissions() {
     let store = Store::start();
     let rules = "ACL SETUSER gate on >s3cret%/@ ~{default}:* -@all +evalsha +eval +info +ping \
-                 +select +time +get +set +setrange +mget +hgetall +hmget +hset +hdel +hincrby +zadd +zrem +zcard \
-                 +zcount +zrange +del +pexpire";
+                 +select +time +get +set +setrange +mget +del +pexpire +zadd +zrem +zcard +zcount \
+                 +zrange +hget +hset +hsetnx +hgetall +hmget +hdel +hincrby";
     store.ask::<String>(&rules.split_whitespace().collect::<Vec<_>>());
     store.ask::<String>(&["ACL", "SETUSER", "default", "off"]);
     let url = format!("redis://gate:s3cret%25%2F%40@127.0.0.1:{}", store.port);
@@ -35,6 +35,12 @@ async fn a_user_needs_few_permissions() {
     is_up(&node).await;
     assert_eq!(exhaust(&node, &plan(vec![fixed("l", 3)])).await, 3);
     super::ring::every_command(&node).await;
+    // Money too.
+    node.begin_money();
+    super::money::is_open(&node).await;
+    let ten = Arc::new(crate::money::sample::budget("ten", 10));
+    super::money::spend(&node, &ten, 1, 1).await.unwrap();
+    super::money::is_settled(&node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,19 +107,7 @@ async fn sentinels_say_who_the_master_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_followed_to_the_organisations_slot() {
-    let stores: Vec<Store> = (0..3).map(|_| Store::with(&["--cluster-enabled", "yes"])).collect();
-    let ranges = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
-    for (store, (from, to)) in stores.iter().zip(ranges) {
-        store.ask::<String>(&["CLUSTER", "ADDSLOTSRANGE", from, to]);
-        let port = stores[0].port.to_string();
-        store.ask::<String>(&["CLUSTER", "MEET", "127.0.0.1", &port]);
-    }
-    for store in &stores {
-        wait_for("the cluster", || {
-            let info: String = store.ask(&["CLUSTER", "INFO"]);
-            (info.contains("cluster_state:ok") && info.contains("known_nodes:3")).then_some(())
-        });
-    }
+    let stores = super::store::cluster();
     // Names whose tags lie in different slots, each by the way of each node.
     for name in ["acme", "beta", "gamma", "delta"] {
         let burst = plan(vec![fixed("a", 9), fixed("b", 9), fixed("c", 9)]);

@@ -116,6 +116,24 @@ fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Child {
     command.args(arguments).stdout(log).spawn().expect("redis-server is installed")
 }
 
+/// A Redis Cluster of three.
+pub(crate) fn cluster() -> Vec<Store> {
+    let stores: Vec<Store> = (0..3).map(|_| Store::with(&["--cluster-enabled", "yes"])).collect();
+    let ranges = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
+    for (store, (from, to)) in stores.iter().zip(ranges) {
+        store.ask::<String>(&["CLUSTER", "ADDSLOTSRANGE", from, to]);
+        let port = stores[0].port.to_string();
+        store.ask::<String>(&["CLUSTER", "MEET", "127.0.0.1", &port]);
+    }
+    for store in &stores {
+        wait_for("the cluster", || {
+            let info: String = store.ask(&["CLUSTER", "INFO"]);
+            (info.contains("cluster_state:ok") && info.contains("known_nodes:3")).then_some(())
+        });
+    }
+    stores
+}
+
 pub(crate) fn free_port() -> u16 {
     // The cluster bus takes the port 10,000 above.
     (0..100)

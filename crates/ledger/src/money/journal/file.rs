@@ -39,6 +39,13 @@ pub(super) fn write(database: &Database, batch: &Draft, path: &Path) -> Result<(
                     None => events.remove(number)?,
                 };
             }
+            let mut kept = transaction.open_table(KEPT)?;
+            for (name, value) in &batch.kept {
+                match value {
+                    Some(value) => kept.insert(name.as_slice(), value.as_slice())?,
+                    None => kept.remove(name.as_slice())?,
+                };
+            }
         }
         Ok(transaction.commit()?)
     };
@@ -80,6 +87,7 @@ pub(super) fn read(database: &Database, path: &Path) -> Result<Found, Error> {
             transaction.open_table(ROWS)?;
             transaction.open_table(OPEN)?;
             transaction.open_table(EVENTS)?;
+            transaction.open_table(KEPT)?;
             format.unwrap_or(FORMAT)
         };
         transaction.commit()?;
@@ -119,6 +127,10 @@ fn read_tables(database: &Database) -> Result<Result<Found, String>, redb::Error
         };
         found.events.push_back((number.value(), event));
     }
+    for entry in transaction.open_table(KEPT)?.iter()? {
+        let (name, value) = entry?;
+        found.kept.push((name.value().to_vec(), value.value().to_vec()));
+    }
     Ok(Ok(found))
 }
 
@@ -140,6 +152,7 @@ const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
 const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
 const OPEN: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("open");
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+const KEPT: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("kept");
 
 /// The format this version writes, and the newest it reads.
 const FORMAT: u32 = 1;

@@ -56,11 +56,17 @@ impl Raw {
             is_shadow: false,
         };
         let (answer, _waiting) = tokio::sync::oneshot::channel();
-        let asks = [batch::Ask { wants: [want].into(), answer }];
-        let batch::Arguments { keys, rules, plans } = batch::Arguments::pack(&asks);
-        let text = concat!(include_str!("../../bucket.lua"), include_str!("../../take.lua"));
+        let asks = [batch::Ask { wants: [want].into(), money: None, answer }];
+        let organisation = Organisation::default();
+        let batch::Arguments { keys, rules, plans, .. } =
+            batch::Arguments::pack(&organisation, &asks);
+        let text = concat!(
+            "local money\n",
+            include_str!("../../bucket.lua"),
+            include_str!("../../take.lua")
+        );
         let answer = self.call(text, &keys, &[&rules, &plans]);
-        let found = batch::unpack(&answer, &asks).unwrap().remove(0);
+        let found = batch::unpack(&answer, &asks, 0).unwrap().0.remove(0);
         (found.at, found.granted, found.used[0])
     }
 }
