@@ -32,7 +32,14 @@ fn main() {
     tell(&format!("a round trip takes {:.1} us at the median", trip.as_secs_f64() * 1e6));
     tell(&format!(
         "{:>8} {:>8} {:>10} {:>9} {:>9} {:>11} {:>15} {:>13}",
-        "journal", "callers", "cycles/s", "p50 us", "p99 us", "calls/cycle", "redis us/cycle", "a redis core"
+        "journal",
+        "callers",
+        "cycles/s",
+        "p50 us",
+        "p99 us",
+        "calls/cycle",
+        "redis us/cycle",
+        "a redis core"
     ));
     let disk = std::env::temp_dir().join(format!("tollgate-bench-money-{}", std::process::id()));
     std::fs::create_dir_all(&disk).expect("a directory");
@@ -216,6 +223,7 @@ fn budgets() -> [Arc<Budget>; 3] {
             when_short: WhenShort::Refuse,
             on_outage: OnOutage::Refuse,
             durability: Durability::Journal,
+            webhook: None,
             shadow: false,
         })
     })

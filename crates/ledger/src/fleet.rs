@@ -38,8 +38,8 @@ use tokio_util::task::TaskTracker;
 pub use self::address::{Address, AddressError};
 use self::batch::{Ask, DRAWS_MAX, Found, Want, wants};
 use self::breaker::Breaker;
-use self::claim::Claim;
 pub use self::claim::Money;
+use self::claim::{Claim, Till};
 pub use self::key::{Organisation, OrganisationError};
 use self::lease::desk::{Desk, Held, Local};
 use self::lease::keeper::Keeper;
@@ -52,7 +52,6 @@ use self::money::{Seen, judge};
 pub(crate) use self::road::{Road, Roads};
 use self::shard::Shard;
 use self::shut::Shut;
-use self::teller::Order;
 use crate::limit::worst;
 use crate::metrics::{Action, Metrics, Uncounted};
 use crate::repeat::LEASE;
@@ -91,9 +90,7 @@ pub struct Fleet {
     desk: Arc<Desk>,
     /// How long a node is believed to live without a word.
     pub(crate) lease: Duration,
-    node: Arc<str>,
-    purse: Arc<Purse>,
-    orders: mpsc::Sender<Order>,
+    till: Arc<Till>,
 }
 
 /// A take that is under way.
@@ -126,10 +123,7 @@ impl Fleet {
         tasks: &TaskTracker,
     ) -> Result<Self, Error> {
         let Options { address, tls, organisation, node, directory, patience, metrics } = options;
-        let thresholds = metrics.thresholds.clone();
-        let purse = Purse::open(directory.as_deref(), Arc::clone(&clock), thresholds)?;
-        let purse = Arc::new(purse);
-        let (orders, ordered) = mpsc::channel(1);
+        let (till, orders) = Till::open(node, directory.as_deref(), &clock, &metrics)?;
         let (asks, asked) = mpsc::channel(QUEUE_MAX);
         let is_up = Arc::<AtomicBool>::default();
         let memory = Memory::read(directory.as_deref(), &address, &organisation);
@@ -167,27 +161,14 @@ impl Fleet {
             metrics: metrics.clone(),
             clock,
             call_max,
-            node: Arc::clone(&node),
-            purse: Arc::clone(&purse),
+            node: Arc::clone(&till.node),
+            purse: Arc::clone(&till.purse),
             seen: Arc::<Seen>::default(),
-            orders: ordered,
+            orders,
         };
         tasks.spawn(shard.run());
         let (shut, desk, lease) = (Arc::default(), Arc::new(desk), LEASE);
-        Ok(Self {
-            asks,
-            is_up,
-            organisation,
-            patience,
-            metrics,
-            shut,
-            roads,
-            desk,
-            lease,
-            node,
-            purse,
-            orders,
-        })
+        Ok(Self { asks, is_up, organisation, patience, metrics, shut, roads, desk, lease, till })
     }
 
     /// Whether takes go to the store now.

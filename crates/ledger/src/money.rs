@@ -164,7 +164,9 @@ impl Held {
             (Store::Own(accounts), Standing::Reserved, Standing::Voided) => {
                 accounts.release(self.id);
             }
-            (Store::Fleet(purse), _, Standing::Settled) => purse.end(self.id.0, Kind::Settle, costs),
+            (Store::Fleet(purse), _, Standing::Settled) => {
+                purse.end(self.id.0, Kind::Settle, costs);
+            }
             (Store::Fleet(purse), Standing::Dispatched, Standing::Voided) => {
                 purse.end(self.id.0, Kind::Void, &[]);
             }

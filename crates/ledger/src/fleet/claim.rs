@@ -1,18 +1,21 @@
 //! Money of the fleet as a gate asks for it, and as its operators see it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Amount, ReservationId};
+use model::{Amount, Clock, ReservationId};
 use rules::budget::{Budget, RowKey};
 use rules::plan::Plan;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Fleet;
 use super::batch::Found;
 use super::money::{Purse, Row, Telling, Verdict, Wanted};
 use super::teller::Order;
+use crate::metrics::Metrics;
+use crate::storage::Error;
 use crate::{Denial, Held, Reservation, Standing};
 
 /// How the fleet's money stands, as one node sees it.
@@ -35,31 +38,57 @@ pub struct Money {
     pub nodes: BTreeMap<String, Telling>,
 }
 
+/// What a node does with money.
+#[derive(Debug)]
+pub(crate) struct Till {
+    /// What the fleet calls this node.
+    pub(crate) node: Arc<str>,
+    pub(crate) purse: Arc<Purse>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Till {
+    /// Opens the node's journal in a directory, where there is one. Answers where orders come out.
+    ///
+    /// # Errors
+    /// When the journal cannot be used, is damaged, or was written by a later version.
+    pub(crate) fn open(
+        node: Arc<str>,
+        directory: Option<&Path>,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<Order>), Error> {
+        let purse = Purse::open(directory, Arc::clone(clock), metrics.thresholds.clone())?;
+        let (orders, ordered) = mpsc::channel(1);
+        Ok((Arc::new(Self { node, purse: Arc::new(purse), orders }), ordered))
+    }
+}
+
 impl Fleet {
     /// From now on this node takes part in the money of its fleet. A node with budgets says so
     /// when it starts, else its first request that holds anything is refused.
     pub fn begin_money(&self) {
-        self.purse.begin();
+        self.till.purse.begin();
     }
 
     /// Whether money can be held now.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.is_up() && self.purse.is_open()
+        self.is_up() && self.till.purse.is_open()
     }
 
     /// How its money stands.
     #[must_use]
     pub fn money(&self) -> Money {
-        let (open, waiting) = self.purse.counts();
+        let (open, waiting) = self.till.purse.counts();
         Money {
             is_up: self.is_up(),
             is_open: self.is_open(),
-            epoch: self.purse.epoch(),
+            epoch: self.till.purse.epoch(),
             open,
             waiting,
-            node: Arc::clone(&self.node),
-            nodes: self.purse.nodes(),
+            node: Arc::clone(&self.till.node),
+            nodes: self.till.purse.nodes(),
         }
     }
 
@@ -81,13 +110,13 @@ impl Fleet {
     /// Adds to what a row may spend; negative takes. Done once under its id.
     pub fn adjust(&self, id: ReservationId, budget: &Budget, row: &RowKey, by: Amount) {
         let row = Row::of(&self.organisation, budget, row);
-        self.purse.begin();
-        self.purse.adjust(id.0, &row, by);
+        self.till.purse.begin();
+        self.till.purse.adjust(id.0, &row, by);
     }
 
     async fn order<T>(&self, order: Order, done: oneshot::Receiver<T>) -> Option<T> {
         let ordered = async {
-            self.orders.send(order).await.ok()?;
+            self.till.orders.send(order).await.ok()?;
             done.await.ok()
         };
         tokio::time::timeout(ORDER_MAX, ordered).await.ok()?
@@ -119,14 +148,14 @@ impl Claim {
     pub(crate) fn of(fleet: &Fleet, plan: &Plan) -> Result<Option<Self>, Denial> {
         let wanted = Wanted::of(&fleet.organisation, plan);
         let Some(wanted) = wanted else { return Ok(None) };
-        fleet.purse.begin();
-        if !fleet.is_open() || !fleet.purse.can_write(&plan.holds) {
+        fleet.till.purse.begin();
+        if !fleet.is_open() || !fleet.till.purse.can_write(&plan.holds) {
             return Err(Denial::Away);
         }
-        if !fleet.purse.seat(&wanted) {
+        if !fleet.till.purse.seat(&wanted) {
             return Err(Denial::Crowded { hold: 0 });
         }
-        let purse = Arc::clone(&fleet.purse);
+        let purse = Arc::clone(&fleet.till.purse);
         Ok(Some(Self { purse, wanted, is_answered: false }))
     }
 

@@ -7,9 +7,9 @@
 //! has told its own again (`report.lua`).
 
 mod books;
-mod purse;
 mod keep;
 mod pack;
+mod purse;
 mod report;
 mod resolve;
 mod sweep;
@@ -22,8 +22,8 @@ use rules::budget::{Account, Budget, Hold, Overdraft, RowKey};
 use rules::plan::Plan;
 
 pub(crate) use self::books::Share;
-pub(crate) use self::purse::Purse;
 pub(crate) use self::pack::{Packer, Seen, found};
+pub(crate) use self::purse::Purse;
 pub use self::report::Telling;
 pub(crate) use self::report::{Heard, Report, tell};
 #[cfg(test)]
@@ -181,12 +181,11 @@ pub(crate) fn judge(plan: &Plan, found: &FoundHolds) -> Option<Option<Denial>> {
     has_agreed.then_some(short)
 }
 
-pub(crate) static HOLD: Script =
-    Script::new(concat!(
-        include_str!("money/hold.lua"),
-        include_str!("bucket.lua"),
-        include_str!("take.lua")
-    ));
+pub(crate) static HOLD: Script = Script::new(concat!(
+    include_str!("money/hold.lua"),
+    include_str!("bucket.lua"),
+    include_str!("take.lua")
+));
 static RESOLVE: Script = Script::new(include_str!("money/resolve.lua"));
 static REPORT: Script = Script::new(include_str!("money/report.lua"));
 

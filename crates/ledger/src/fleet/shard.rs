@@ -161,7 +161,9 @@ impl Shard {
                 () = self.purse.work.notified(), if errands.is_empty() => {}
                 () = sleep_until(teller.due()), if errands.is_empty() && self.purse.is_used() => {}
             }
-            if errands.is_empty() && let Some(errand) = self.errand(link, &mut teller) {
+            if errands.is_empty()
+                && let Some(errand) = self.errand(link, &mut teller)
+            {
                 errands.spawn(errand.run());
             }
             while calls.len() < CALLS_MAX {
@@ -302,9 +304,7 @@ impl Outing {
         let answered = match timeout(self.call_max, self.call(&asks)).await {
             Err(_) => Err((CallResult::late, Lost::Late)),
             Ok(Err(error)) => Err((CallResult::failed, Lost::Failed(error))),
-            Ok(Ok(answer)) => {
-                self.read(&answer, &asks).map_err(|lost| (CallResult::failed, lost))
-            }
+            Ok(Ok(answer)) => self.read(&answer, &asks).map_err(|lost| (CallResult::failed, lost)),
         };
         let took = self.clock.uptime().since(began);
         self.metrics.seconds.observe(took.as_secs_f64());
@@ -327,11 +327,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Draws alone; see `HOLD` for what takes money too.
-static TAKE: Script = Script::new(concat!(
-    "local money\n",
-    include_str!("bucket.lua"),
-    include_str!("take.lua")
-));
+static TAKE: Script =
+    Script::new(concat!("local money\n", include_str!("bucket.lua"), include_str!("take.lua")));
 
 /// Calls under way at once: while the store works on one, the next travels.
 const CALLS_MAX: usize = 2;

@@ -88,7 +88,7 @@ async fn until_answered(node: &Fleet, budget: &Arc<Budget>, amount: i64) -> Resu
 /// Waits until the store has taken every end.
 pub(super) async fn is_settled(node: &Fleet) {
     let settled = async {
-        while node.purse.counts().1 > 0 || !node.is_open() {
+        while node.till.purse.counts().1 > 0 || !node.is_open() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -298,15 +298,15 @@ async fn an_operator_goes_on_without_a_node_and_charges_what_it_held() {
     let (gone, node) = (teller(&store, "gone").await, teller(&store, "a").await);
     let mut open = held(&gone, &ten, 4).await.unwrap();
     open.dispatch().await.unwrap();
-    gone.purse.silence(true);
+    gone.till.purse.silence(true);
     assert_eq!(node.estimate("gone").await, Some(1));
     wait_for("it to be charged", || (spent(&store, &ten) == account(4, 0)).then_some(()));
     // It was not gone: what it knows counts instead.
-    gone.purse.silence(false);
+    gone.till.purse.silence(false);
     open.settle(&[parts(1)]);
     is_settled(&gone).await;
     assert_eq!(spent(&store, &ten), account(1, 0));
-    gone.purse.silence(true);
+    gone.till.purse.silence(true);
     store.ask::<()>(&["FLUSHALL"]);
     while held(&node, &ten, 1).await.is_ok() {}
     wait_for("money to be closed", || (!node.is_open()).then_some(()));
@@ -314,6 +314,6 @@ async fn an_operator_goes_on_without_a_node_and_charges_what_it_held() {
     assert!(node.excuse("gone").await);
     is_open(&node).await;
     assert_eq!(node.money().nodes["gone"], crate::Telling::Excused);
-    gone.purse.silence(false);
+    gone.till.purse.silence(false);
     wait_for("it to be told", || (spent(&store, &ten) == account(1, 0)).then_some(()));
 }

@@ -57,7 +57,7 @@ impl Raw {
         };
         let (answer, _waiting) = tokio::sync::oneshot::channel();
         let asks = [batch::Ask { wants: [want].into(), money: None, answer }];
-        let organisation = Organisation::default();
+        let organisation = crate::Organisation::default();
         let batch::Arguments { keys, rules, plans, .. } =
             batch::Arguments::pack(&organisation, &asks);
         let text = concat!(

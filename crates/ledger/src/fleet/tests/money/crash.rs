@@ -80,7 +80,7 @@ async fn check(step: Step, posted: i64) {
     // What nobody waits for is on the disk a moment later.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let copy = killed(directory.path());
-    node.purse.silence(true);
+    node.till.purse.silence(true);
     // Its process is gone, and so are its calls; here they must not speak.
     let _dead = (node, kept);
     store.signal("CONT");
@@ -125,7 +125,7 @@ async fn a_node_that_has_spent_takes_part_before_anybody_asks_it() {
     is_settled(&node).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let copy = killed(directory.path());
-    node.purse.silence(true);
+    node.till.purse.silence(true);
     let _dead = node;
     store.ask::<()>(&["FLUSHALL"]);
     let again = node_with(&store.url(), |options| {

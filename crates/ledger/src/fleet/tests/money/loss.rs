@@ -114,10 +114,10 @@ async fn scripts_that_are_forgotten_are_sent_again() {
 async fn money_is_closed_until_the_silent_node_has_told() {
     let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
     let (second, first) = (teller(&store, "b").await, teller(&store, "a").await);
-    assert!(first.purse.nodes().contains_key("b"));
+    assert!(first.till.purse.nodes().contains_key("b"));
     spend(&second, &ten, 9, 9).await.unwrap();
     is_settled(&second).await;
-    second.purse.silence(true);
+    second.till.purse.silence(true);
     store.ask::<()>(&["FLUSHALL"]);
     while held(&first, &ten, 1).await.is_ok() {}
     super::super::is_up(&first).await;
@@ -125,7 +125,7 @@ async fn money_is_closed_until_the_silent_node_has_told() {
         assert_eq!(held(&first, &ten, 2).await.unwrap_err(), Denial::Away);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    second.purse.silence(false);
+    second.till.purse.silence(false);
     let denied = until_answered(&first, &ten, 2).await.unwrap_err();
     assert_eq!(denied, Denial::Overdrawn { hold: 0, left: parts(1) });
 }
