@@ -28,11 +28,12 @@ impl Bench {
     }
 
     /// With one price of every call.
-    fn priced(upstream: &Value, dollars: &str, mut price: Value) -> Self {
+    fn priced(upstream: &Value, dollars: &str, price: &Value) -> Self {
         let bench = Self::start(upstream, dollars);
-        price["match"] = json!({});
-        price["unit"] = json!("USD");
-        bench.gate.put("prices/all", &price);
+        let mut whole = json!({ "match": {}, "unit": "USD" });
+        let members = whole.as_object_mut().expect("an object");
+        members.extend(price.as_object().cloned().unwrap_or_default());
+        bench.gate.put("prices/all", &whole);
         bench
     }
 
@@ -132,7 +133,7 @@ fn an_upstream_that_is_away_is_not_taken_for_one_without_a_price() {
     let upstream = json!({ "nodes": { away.node(): 1 } });
     let price =
         json!({ "quote": { "path": "/price" }, "hold": { "from": "quote", "pointer": "" } });
-    let bench = Bench::priced(&upstream, "10", price);
+    let bench = Bench::priced(&upstream, "10", &price);
     assert_eq!(bench.post("/", "{}").refusal(), (502, "upstream.unreachable".to_owned()));
 }
 
@@ -140,7 +141,7 @@ fn an_upstream_that_is_away_is_not_taken_for_one_without_a_price() {
 fn a_body_that_a_price_has_read_arrives_as_it_was_sent() {
     let origin = Origin::start();
     let price = json!({ "hold": { "from": "request", "pointer": "/n", "cap": "0.5" } });
-    let bench = Bench::priced(&origin.upstream(), "10", price);
+    let bench = Bench::priced(&origin.upstream(), "10", &price);
     let long = format!(r#"{{"n":0.01,"x":"{}"}}"#, "y".repeat(2 << 20));
     for (path, body, held) in [
         ("/short", r#"{ "n" : 0.25 }"#, "0.25"),
@@ -170,7 +171,7 @@ fn a_stream_is_charged_what_its_end_says_it_used() {
         "hold": { "from": "request", "pointer": "/max_tokens", "per_million": "100", "cap": "0.9" },
         "charge": { "from": "response", "pointer": "/usage/total", "per_million": "100" },
     });
-    let bench = Bench::priced(&origin.upstream(), "1", price);
+    let bench = Bench::priced(&origin.upstream(), "1", &price);
     assert_eq!(bench.post("/v1/chat", r#"{"max_tokens":4000}"#).status(), 200);
     assert_eq!(bench.paid("/v1/chat"), ("0.4".to_owned(), "0.15".to_owned()));
 }

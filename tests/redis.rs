@@ -1,5 +1,7 @@
 //! Several gates that count in one Redis, and what each does when it is away.
 
+mod money;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -7,7 +7,10 @@ use anyhow::{Context as _, Result};
 use ledger::repeat::Repeats;
 use ledger::{Embedded, Fleet, Ledger, QuotaMetrics, Quotas};
 use model::{Clock, Entropy};
+use rules::Snapshot;
 use telemetry::prometheus::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::listen;
@@ -76,6 +79,23 @@ impl Named {
             Some(fleet) => Ledger::shared(Arc::clone(own), fleet),
         };
         Ok(Counts { ledger, quotas, repeats, tasks })
+    }
+}
+
+/// Lets the node take part in its fleet's money as soon as there is a budget, so that its first
+/// request finds it ready.
+pub(crate) async fn begin_money(
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    fleet: Fleet,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        found = snapshots.wait_for(|snapshot| !snapshot.budgets.is_empty()) => {
+            if found.is_ok() {
+                fleet.begin_money();
+            }
+        }
     }
 }
 

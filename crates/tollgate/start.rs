@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use admin::DoorTls;
 use anyhow::{Context as _, Result};
-use ledger::Embedded;
+use ledger::{Embedded, Ledger};
 use model::{Clock, Entropy, NodeName, SystemClock, SystemEntropy};
 use proxy::{Gate, Listeners, ServerTls};
 use rustls::RootCertStore;
@@ -60,7 +60,7 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         overrides: settings.overrides.clone(),
     })?;
     let (doors, stop) = (TaskTracker::new(), Stop::default());
-    doors.spawn(tell_unresolved(&handle, &stop));
+    watch_snapshots(&doors, (&handle, &stop), &counts.ledger);
     let probes = admin::probes(probes(handle.clone(), registry, stop.node.clone()));
     doors.spawn(admin::serve(probes_door, probes, None, stop.probes.clone()));
     doors.spawn(notify::watch(&own, &clock, &settings.node, named.roots, stop.probes.clone()));
@@ -86,10 +86,18 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     Ok((node, addresses))
 }
 
-/// Tells of the secrets that are not resolved, now and whenever that changes.
-fn tell_unresolved(handle: &cluster::Handle, stop: &Stop) -> impl Future<Output = ()> + use<> {
+/// Tells of the secrets that are not resolved, and begins money in the fleet's store once there are
+/// budgets.
+fn watch_snapshots(
+    doors: &TaskTracker,
+    (handle, stop): (&cluster::Handle, &Stop),
+    ledger: &Ledger,
+) {
     let told = unresolved::tell(&handle.snapshots().borrow(), &BTreeSet::new());
-    unresolved::watch(handle.snapshots(), told, stop.node.clone())
+    doors.spawn(unresolved::watch(handle.snapshots(), told, stop.node.clone()));
+    if let Some(fleet) = ledger.fleet() {
+        doors.spawn(counts::begin_money(handle.snapshots(), fleet.clone(), stop.node.clone()));
+    }
 }
 
 /// What the node counts itself, and what it knows of money.

@@ -62,6 +62,12 @@ impl Ledger {
         self.fleet.is_none().then(|| self.embedded.accounts())
     }
 
+    /// The fleet's store, where there is one.
+    #[must_use]
+    pub const fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref()
+    }
+
     /// Counts a request that the fleet's store could not count, and whether it passed.
     pub fn note_uncounted(&self, passed: bool) {
         if let Some(fleet) = &self.fleet {

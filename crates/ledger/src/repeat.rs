@@ -93,7 +93,7 @@ enum Way {
     /// always told.
     Own { store: Store, last: Option<OwnedPermit<Order>> },
     /// Where nothing is told any more, the flight's lease runs out.
-    Fleet(Fleet),
+    Fleet(Box<Fleet>),
 }
 
 impl Repeats {
@@ -131,7 +131,7 @@ impl Repeats {
         let (name, window) = (ask.name.clone(), ask.window);
         if let Some(fleet) = &self.fleet {
             let claimed = fleet.claim(ask, id).await?;
-            let way = Way::Fleet(fleet.clone());
+            let way = Way::Fleet(Box::new(fleet.clone()));
             return Ok(claimed.into_claim(&ask.name, || Flight {
                 name,
                 window,
@@ -167,7 +167,7 @@ impl Flight {
         match &self.way {
             Way::Own { .. } => None,
             Way::Fleet(fleet) => Some(Pulse {
-                fleet: fleet.clone(),
+                fleet: Fleet::clone(fleet),
                 name: self.name.clone(),
                 window: self.window,
                 id: self.id,

@@ -22,6 +22,8 @@ pub(crate) struct Teller {
     /// What is being told, and how many of its pieces the store has.
     report: Option<(Report, u64)>,
     due: Instant,
+    /// When all of this node was told.
+    whole_at: Option<Instant>,
     /// Whether the operator has been told that money waits for others.
     has_warned: bool,
     /// What an earlier life of this node left open is looked for.
@@ -41,7 +43,14 @@ pub(crate) enum Order {
 
 impl Default for Teller {
     fn default() -> Self {
-        Self { report: None, due: Instant::now(), has_warned: false, sweeps: false, order: None }
+        Self {
+            report: None,
+            due: Instant::now(),
+            whole_at: None,
+            has_warned: false,
+            sweeps: false,
+            order: None,
+        }
     }
 }
 
@@ -253,7 +262,13 @@ impl Shard {
             self.purse.resume(epoch);
             teller.sweeps = true;
         }
-        if heard.is_open {
+        let whole_at = *teller.whole_at.get_or_insert_with(Instant::now);
+        let is_met = heard.nodes.iter().all(|(name, telling)| {
+            *telling != Telling::Told || **name == *self.node || whole_at.elapsed() > MEET_MAX
+        });
+        // The others must know of this node before it spends: should the store forget, they ask
+        // for what it has told.
+        if heard.is_open && (is_met || self.purse.is_open()) {
             teller.due = Instant::now() + ASK_PAUSE;
             if !self.purse.is_open() {
                 tracing::info!(epoch, "budgets are counted in Redis");
@@ -263,7 +278,7 @@ impl Shard {
         }
         self.purse.close();
         teller.due = Instant::now() + WAIT_PAUSE;
-        if !std::mem::replace(&mut teller.has_warned, true) {
+        if !heard.is_open && !std::mem::replace(&mut teller.has_warned, true) {
             let awaited = heard.nodes.iter().filter(|(_, telling)| **telling == Telling::Awaited);
             let silent: Vec<&str> = awaited.map(|(name, _)| &**name).collect();
             let silent = silent.join(", ");
@@ -276,7 +291,11 @@ impl Shard {
 }
 
 /// How often the store is asked who holds money.
-const ASK_PAUSE: Duration = Duration::from_secs(5);
+const ASK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a node waits until the others know of it. One that does not speak for so long is
+/// away: it may not know of this one when it comes back.
+const MEET_MAX: Duration = Duration::from_secs(10);
 
 /// How often it is asked whether all have told.
 const WAIT_PAUSE: Duration = Duration::from_millis(50);

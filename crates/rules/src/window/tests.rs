@@ -4,7 +4,7 @@ use model::{Rate, Tokens};
 use proptest::prelude::*;
 
 use super::{Bucket, Duration, Replay};
-use Level;
+use crate::limit::Level;
 
 fn replayed(bucket: Bucket, log: &[u64]) -> Replay {
     let mut sorted = log.to_vec();

@@ -2,18 +2,19 @@
 -- all nodes that ever held money have told, or are excused, money is open.
 --
 -- KEYS[1]   the epoch; KEYS[2] the mark of the epoch in which money is open; KEYS[3] the nodes,
---           each with how far it has told; KEYS[4] what was seen of this node; KEYS[5] its open
+--           each with how far it has told and how many nodes it has on its disk; KEYS[4] what was seen of this node; KEYS[5] its open
 --           holds by deadline; then the rows and the records
 -- ARGV[1]   the epoch the caller knows; ARGV[2] the node
 -- ARGV[3]   the piece of its report, from 1, and whether it is the last; 0 only asks
--- ARGV[4]   the nodes it knows, each a length and a name
+-- ARGV[4]   the nodes it has on its disk, each a length and a name
 -- ARGV[5]   rows, each `posted adjusted fired expires`
 -- ARGV[6]   records: the epoch's place (8), then `state check count` and what the state keeps;
 --           each behind its length, the milliseconds it is kept (0: until it is over), its
 --           deadline, and its holds `row amount`
 --
 -- Answers whether money is open, how far this node has told, whether that was all, the number of
--- the last call seen of it, and every node with whether it has told all (2: it is excused). Nothing, if the caller knows another epoch.
+-- the last call seen of it, and every node with whether it has told all (2: it is excused;
+-- 3: and it has all these names on its disk). Nothing, if the caller knows another epoch.
 
 local read, write = struct.unpack, struct.pack
 local LARGEST = 9007199254740991 -- 2^53 - 1
@@ -86,22 +87,26 @@ if piece > 0 and piece == told + 1 and is_whole == 0 then
     end
   end
   told, is_whole = piece, is_last
-  redis.call('HSET', KEYS[3], ARGV[2], write('<I8I8B', epoch, told, is_whole))
   seen = seen + 1
   redis.call('SET', KEYS[4], write('<I8I8', epoch, seen))
 end
 
-local known, at = ARGV[4], 1
+local known, at, names = ARGV[4], 1, 0
 while at <= #known do
   local name
   name, at = read('<Bc0', known, at)
-  redis.call('HSETNX', KEYS[3], name, write('<I8I8B', 0, 0, 0))
+  redis.call('HSETNX', KEYS[3], name, write('<I8I8BI2', 0, 0, 0, 0))
+  names = names + 1
+end
+if told > 0 then
+  redis.call('HSET', KEYS[3], ARGV[2], write('<I8I8BI2', epoch, told, is_whole, names))
 end
 local is_missing, list, nodes = false, {}, redis.call('HGETALL', KEYS[3])
 for n = 1, #nodes, 2 do
-  local of, _, whole = read('<I8I8B', nodes[n + 1])
+  local of, _, whole, has = read('<I8I8BI2', nodes[n + 1])
   if of ~= epoch and whole ~= EXCUSED then whole = 0 end
   is_missing = is_missing or whole == 0
+  if whole == 1 and has == #nodes / 2 then whole = 3 end
   list[#list + 1] = write('<BBc0', whole, #nodes[n], nodes[n])
 end
 local mark = redis.call('GET', KEYS[2])

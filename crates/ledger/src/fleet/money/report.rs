@@ -47,6 +47,8 @@ pub enum Telling {
     /// Money is closed until it has.
     Awaited,
     Told,
+    /// It has, and keeps the names of all nodes on its disk.
+    Introduced,
     /// An operator goes on without it. What it spent counts again when it comes back.
     Excused,
 }
@@ -195,7 +197,8 @@ fn heard(mut answer: &[u8]) -> Option<Heard> {
         let telling = match flag(&mut answer)? {
             0 => Telling::Awaited,
             1 => Telling::Told,
-            _ => Telling::Excused,
+            2 => Telling::Excused,
+            _ => Telling::Introduced,
         };
         let length = usize::from(flag(&mut answer)?);
         let (name, rest) = answer.split_at_checked(length)?;

@@ -70,9 +70,10 @@ pub(crate) async fn excuse(
     organisation: &Organisation,
     node: &str,
 ) -> Result<(), RedisError> {
-    let mut value = [0_u8; 17];
-    if let Some(last) = value.last_mut() {
-        *last = EXCUSED;
+    // No epoch, nothing told, no names on its disk.
+    let mut value = [0_u8; 19];
+    if let Some(whole) = value.get_mut(16) {
+        *whole = EXCUSED;
     }
     let mut command = Cmd::new();
     command.arg("HSET").arg(organisation.nodes()).arg(node).arg(&value[..]);

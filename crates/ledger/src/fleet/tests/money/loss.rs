@@ -145,3 +145,29 @@ async fn what_nobody_waited_for_is_void_when_the_store_goes_on() {
     is_settled(&node).await;
     wait_for("the hold to be void", || (spent(&store, &ten) == account(2, 0)).then_some(()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_spends_only_once_the_others_know_of_it() {
+    let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
+    let first = teller(&store, "a").await;
+    let second = teller(&store, "b").await;
+    spend(&second, &ten, 9, 9).await.unwrap();
+    is_settled(&second).await;
+    // However soon the store forgets.
+    second.till.purse.silence(true);
+    store.ask::<()>(&["FLUSHALL"]);
+    wait_for("the first to find it out", || (!first.is_open()).then_some(()));
+    super::super::is_up(&first).await;
+    wait_for("the first to have told", || {
+        first
+            .money()
+            .nodes
+            .get("b")
+            .is_some_and(|telling| *telling == crate::Telling::Awaited)
+            .then_some(())
+    });
+    assert!(!first.is_open());
+    second.till.purse.silence(false);
+    let denied = until_answered(&first, &ten, 2).await.unwrap_err();
+    assert_eq!(denied, Denial::Overdrawn { hold: 0, left: parts(1) });
+}

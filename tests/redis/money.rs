@@ -1,0 +1,79 @@
+//! Budgets that several gates draw on through one Redis.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use crate::harness::redis::Redis;
+use crate::harness::{Gate, Message, Origin, Setup, get, wait_for};
+
+/// A gate with one agent and one budget of so many requests for ever, on its own disk.
+fn gate(redis: &Redis, data: &Path, origin: &Origin, amount: usize) -> Gate {
+    let variables = [("REDIS_OF_TEST", &*redis.url())];
+    let arguments = ["--redis", "$env://REDIS_OF_TEST"];
+    let gate = Gate::with(&Setup {
+        data: Some(data),
+        arguments: &arguments,
+        variables: &variables,
+        ..Setup::default()
+    });
+    gate.carry(&origin.upstream(), &json!({ "plugins": { "key-auth": {} } }));
+    let agent = json!({ "username": "bot", "plugins": { "key-auth": { "key": "bot-key" } } });
+    gate.put("consumers/bot", &agent);
+    let budget = json!({
+        "per": "organisation", "unit": "requests", "amount": amount.to_string(),
+        "period": { "every": "lifetime" },
+    });
+    gate.put("budgets/b", &budget);
+    gate
+}
+
+fn call(gate: &Gate) -> Message {
+    get(&gate.http, "/", &["apikey: bot-key"])
+}
+
+/// Calls until the budget is used up: how many passed. What Redis did not answer in time, or was
+/// not ready for, is asked again.
+fn drain(gate: &Gate) -> usize {
+    let mut passed = 0;
+    loop {
+        match call(gate).status() {
+            200 => passed += 1,
+            402 => return passed,
+            503 => std::thread::yield_now(),
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn gates_spend_one_budget_to_the_request_and_a_flush_of_redis_gives_nothing_back() {
+    let (redis, origin) = (Redis::start(), Origin::start());
+    let data = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let gates = data.each_ref().map(|data| gate(&redis, data.path(), &origin, 40));
+    let passed = &AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for gate in &gates {
+            for _ in 0..4 {
+                scope.spawn(move || passed.fetch_add(drain(gate), Ordering::Relaxed));
+            }
+        }
+    });
+    // What is held may be void in the end, where nobody waited for it: then there is more.
+    let rest = || gates.iter().map(drain).sum::<usize>();
+    wait_for("the budget to be used up", || {
+        passed.fetch_add(rest(), Ordering::Relaxed);
+        (passed.load(Ordering::Relaxed) == 40).then_some(())
+    });
+    assert_eq!(origin.arrivals().len(), 40);
+    redis.ask(&["FLUSHALL"]);
+    assert_eq!(rest(), 0);
+    // Nor does a gate forget that is killed, with all that Redis knew.
+    let [first, second] = gates;
+    drop((first, second));
+    redis.ask(&["FLUSHALL"]);
+    let gates = data.each_ref().map(|data| gate(&redis, data.path(), &origin, 41));
+    assert_eq!(gates.iter().map(drain).sum::<usize>(), 1);
+    assert_eq!(origin.arrivals().len(), 41);
+}
