@@ -173,7 +173,8 @@ fn plan() -> Plan {
             rule: DrawRule::Limit(Arc::new(rule)),
         }
     };
-    Plan { draws: ["agent", "team", "organisation", "upstream"].map(draw).into() }
+    let draws = ["agent", "team", "organisation", "upstream"].map(draw).into();
+    Plan { draws, ..Plan::default() }
 }
 
 fn tls() -> Arc<rustls::ClientConfig> {
