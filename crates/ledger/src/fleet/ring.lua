@@ -51,8 +51,9 @@ if #raw == 0 or known.e ~= ARGV[1] then
   -- Calls of an epoch that was lost are not known: as if a whole quota had gone when it was.
   redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
   known, rule = {}, nil
+  -- Turns are not leased: none that was given before the epoch is used after it began.
   if since > 0 then
-    state.c, state.o = quota, over(over(since, 1000), slot)
+    state.c, state.o = quota, over(over(began, 1000), slot)
     redis.call('HSET', KEYS[5], state.o, quota)
   end
 else
