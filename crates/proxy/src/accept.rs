@@ -180,14 +180,14 @@ where
 {
     let line = Arc::<Line>::default();
     let service = service_fn(|mut request: Request<Incoming>| {
-        let core = Arc::clone(core);
         let underway = line.begin();
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(Arc::clone(&line));
         }
+        let served = pipeline::serve(core, peer, request);
         // Boxed, so that an idle connection does not keep the room of a request.
         Box::pin(async move {
-            let mut response = pipeline::serve(core, peer, request).await;
+            let mut response = served.await;
             response.body_mut().hold(underway);
             Ok::<_, Infallible>(response)
         })
@@ -243,10 +243,10 @@ where
     let tasks = Tasks(core.tasks.clone());
     let line = Arc::<Line>::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let core = Arc::clone(&core);
         let underway = line.begin_stream();
+        let served = pipeline::serve(&core, peer, request);
         async move {
-            let mut response = pipeline::serve(core, peer, request).await;
+            let mut response = served.await;
             response.body_mut().hold(underway);
             Ok::<_, Infallible>(response)
         }

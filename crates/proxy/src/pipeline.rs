@@ -1,11 +1,14 @@
 //! The path of one request, whole.
 
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use model::{Code, Refusal};
 use rules::route::Route;
+use tokio_util::either::Either;
 
 use crate::admit::{Admitted, admit};
 use crate::body::{Content, ResponseBody};
@@ -22,31 +25,51 @@ use crate::trip::{Peer, Trip};
 
 /// Carries a request from its head to the head of its answer. Never fails: what goes wrong is
 /// answered and recorded.
-pub(crate) async fn serve(
-    core: Arc<Core>,
+///
+/// What a future is given it keeps room for until its end, so the head is read before it is made.
+pub(crate) fn serve(
+    core: &Arc<Core>,
     peer: Peer,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Either<impl Future<Output = Response<ResponseBody>> + use<>, Rare> {
     let Some(seat) = core.recorder.seat() else {
         core.shared.metrics.unrecorded.inc();
-        return respond::without_a_seat();
+        return Either::Right(Box::pin(ready(respond::without_a_seat())));
     };
-    let mut trip = Trip::begin(&core, peer, seat, &request);
-    if repeat::may_be(&request) {
-        // Its client may hang up and come back for the answer: what is begun is ended.
-        let carried = core.tasks.spawn(Box::pin(carry_to_the_end(trip, request))).await;
-        return carried.unwrap_or_else(|_| respond::failed());
+    let mut trip = Trip::begin(core, peer, seat, &request);
+    let may_be_a_repeat = repeat::may_be(&request);
+    let (parts, body) = request.into_parts();
+    let mut head = match head::read(parts) {
+        Ok(head) => head,
+        Err(refusal) => return Either::Right(Box::pin(ready(respond::refuse(trip, &refusal)))),
+    };
+    if may_be_a_repeat {
+        return Either::Right(Box::pin(serve_to_the_end(Arc::clone(core), trip, head, body)));
     }
-    let answered = travel(&mut trip, request).await;
-    respond(trip, answered)
+    Either::Left(async move {
+        let answered = travel(&mut trip, &mut head, body).await;
+        respond(trip, answered)
+    })
 }
 
-async fn carry_to_the_end(mut trip: Trip, request: Request<Incoming>) -> Response<ResponseBody> {
-    let mut answered = travel(&mut trip, request).await;
-    if let Some(flight) = trip.flight.take() {
-        answered = repeat::land(&mut trip, *flight, answered).await;
-    }
-    respond(trip, answered)
+/// The way of a request that few take.
+pub(crate) type Rare = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
+
+/// Carries a request whose client may hang up and come back for the answer: what is begun is ended.
+async fn serve_to_the_end(
+    core: Arc<Core>,
+    mut trip: Trip,
+    mut head: Head,
+    body: Incoming,
+) -> Response<ResponseBody> {
+    let carried = core.tasks.spawn(async move {
+        let mut answered = travel(&mut trip, &mut head, body).await;
+        if let Some(flight) = trip.flight.take() {
+            answered = repeat::land(&mut trip, *flight, answered).await;
+        }
+        respond(trip, answered)
+    });
+    carried.await.unwrap_or_else(|_| respond::failed())
 }
 
 fn respond(trip: Trip, answered: Result<Reply, Refusal>) -> Response<ResponseBody> {
@@ -58,28 +81,26 @@ fn respond(trip: Trip, answered: Result<Reply, Refusal>) -> Response<ResponseBod
 }
 
 /// The table of contents of a request: each stage takes the proof that the one before made.
-async fn travel(trip: &mut Trip, request: Request<Incoming>) -> Result<Reply, Refusal> {
-    let (parts, body) = request.into_parts();
-    let mut head = head::read(parts)?;
-    let route = choose_route(trip, &head)?;
-    let identified: Identified = identify(trip, &head, route)?;
-    let described: Described = describe(trip, &head, identified)?;
-    let content = match repeat::asking(trip, &head, &described)? {
+async fn travel(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result<Reply, Refusal> {
+    let route = choose_route(trip, head)?;
+    let identified: Identified = identify(trip, head, route)?;
+    let described: Described = describe(trip, head, identified)?;
+    let content = match repeat::asking(trip, head, &described)? {
         None => Content::from(body),
         Some(asking) => {
-            match Box::pin(repeat::claim(trip, (&head, &described), asking, body)).await? {
+            match Box::pin(repeat::claim(trip, (&*head, &described), asking, body)).await? {
                 Claimed::Go(content) => content,
                 Claimed::Answered(whole) => return Ok(Reply::Whole(Box::new((*whole, None)))),
             }
         }
     };
-    let priced: Priced = price(trip, &head, described, content).await?;
+    let priced: Priced = price(trip, head, described, content).await?;
     let (admitted, content): (Admitted, Content) = admit(trip, priced).await?;
-    let granted: Granted = wait_turn(trip, &head, admitted).await?;
+    let granted: Granted = wait_turn(trip, head, admitted).await?;
     if let Some(flight) = &mut trip.flight {
         Box::pin(repeat::depart(flight)).await?;
     }
-    forward(trip, &mut head, content, granted).await.map(Reply::Passing)
+    forward(trip, head, content, granted).await.map(Reply::Passing)
 }
 
 fn choose_route(trip: &mut Trip, head: &Head) -> Result<Arc<Route>, Refusal> {
@@ -106,7 +127,7 @@ mod tests {
     #[test]
     fn the_future_of_a_request_is_small() {
         let size = size(|core: Arc<Core>, peer: Peer, request: Request<Incoming>| {
-            serve(core, peer, request)
+            serve(&core, peer, request)
         });
         assert!(size <= 5_120, "{size} bytes");
     }
