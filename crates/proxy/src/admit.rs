@@ -9,7 +9,6 @@ use rules::limit::{OnOutage, Short};
 use rules::plan::{DrawRule, Plan};
 
 use crate::bill::Bill;
-use crate::body::Content;
 use crate::core::Counted;
 use crate::describe::Described;
 use crate::price::Priced;
@@ -18,44 +17,44 @@ use crate::trip::Trip;
 /// Proof that every limit said yes. Only [`admit`] makes one.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    described: Described,
-    plan: Plan,
+    priced: Priced,
     reservation: Reservation,
 }
 
 impl Admitted {
     pub(crate) const fn described(&self) -> &Described {
-        &self.described
+        self.priced.described()
     }
 
     /// What the limits have left, for the answer's `RateLimit` fields.
     pub(crate) fn into_limits(self) -> (Plan, Reservation) {
-        (self.plan, self.reservation)
+        (self.priced.into_plan(), self.reservation)
     }
 }
 
 /// Takes all that the request draws on, or refuses it; then waits if a limit queues.
-pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<(Admitted, Content), Refusal> {
-    let (described, plan, content) = priced.into_parts();
+pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<Admitted, Refusal> {
+    // Borrowed and not taken apart, so that the future holds it once.
+    let plan = priced.plan();
     trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
     trip.learnt().budgets = plan.holds.iter().map(unpaid).collect();
     let core = Arc::clone(&trip.core);
-    let decided = match core.shared.ledger.take(&plan, core.shared.clock.uptime()) {
+    let decided = match core.shared.ledger.take(plan, core.shared.clock.uptime()) {
         Answer::Now(decided) => decided,
-        Answer::Later(pending) => pending.wait(&plan).await,
+        Answer::Later(pending) => pending.wait(plan).await,
     };
     let mut reservation = match decided {
         Ok(reservation) => reservation,
-        Err(Denial::Short { draw, short }) => return Err(exceeded(&plan, draw, short)),
-        Err(Denial::Full { draw }) => without_room(&plan, draw)?,
-        Err(Denial::Overdrawn { hold, .. }) => return Err(overdrawn(&plan, hold)),
-        Err(Denial::Crowded { hold }) => without_account(&plan, hold)?,
+        Err(Denial::Short { draw, short }) => return Err(exceeded(plan, draw, short)),
+        Err(Denial::Full { draw }) => without_room(plan, draw)?,
+        Err(Denial::Overdrawn { hold, .. }) => return Err(overdrawn(plan, hold)),
+        Err(Denial::Crowded { hold }) => without_account(plan, hold)?,
         Err(Denial::Mismatch) => {
             let detail = "the request's id stands for another request's money";
             return Err(Refusal::new(Code::Internal, detail).sealed());
         }
         Err(Denial::Away) => {
-            let uncounted = without_store(&plan);
+            let uncounted = without_store(plan);
             core.shared.ledger.note_uncounted(uncounted.is_ok());
             uncounted?
         }
@@ -71,7 +70,7 @@ pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<(Admitted, 
         trip.learnt().timing.queued = reservation.turn;
         tokio::time::sleep(reservation.turn).await;
     }
-    Ok((Admitted { described, plan, reservation }, content))
+    Ok(Admitted { priced, reservation })
 }
 
 /// The ledger has no room for a bucket: what the limit's author wants then.

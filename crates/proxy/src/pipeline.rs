@@ -94,8 +94,8 @@ async fn travel(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result<Repl
             }
         }
     };
-    let priced: Priced = price(trip, head, described, content).await?;
-    let (admitted, content): (Admitted, Content) = admit(trip, priced).await?;
+    let (priced, content): (Priced, Content) = price(trip, head, described, content).await?;
+    let admitted: Admitted = admit(trip, priced).await?;
     let granted: Granted = wait_turn(trip, head, admitted).await?;
     if let Some(flight) = &mut trip.flight {
         Box::pin(repeat::depart(flight)).await?;

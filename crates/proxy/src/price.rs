@@ -4,6 +4,7 @@
 //! first, to a bound; where it asks for a quote, the upstream is asked. What is not learnt so is not
 //! known, and the price decides what that means.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
@@ -11,6 +12,7 @@ use model::{Code, PriceId, Refusal};
 use rules::fact::Facts;
 use rules::plan::{Draft, Plan, plan};
 use rules::price::{Evidence, Needs, Price, Unpriced};
+use tokio_util::either::Either;
 
 use crate::body::Content;
 use crate::describe::Described;
@@ -19,48 +21,59 @@ use crate::head::Head;
 use crate::held::{Bounds, Held, Read};
 use crate::trip::Trip;
 
-/// Proof that it is known what a request draws on and holds. Only [`price`] makes one.
+/// Proof that it is known what a request draws on and holds. Only this file makes one.
 #[derive(Debug)]
 pub(crate) struct Priced {
     described: Described,
     plan: Plan,
-    /// What is to be sent.
-    content: Content,
 }
 
 impl Priced {
-    pub(crate) fn into_parts(self) -> (Described, Plan, Content) {
-        let Self { described, plan, content } = self;
-        (described, plan, content)
+    pub(crate) const fn described(&self) -> &Described {
+        &self.described
+    }
+
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(crate) fn into_plan(self) -> Plan {
+        self.plan
     }
 }
 
-/// Plans everything that the request draws on.
-pub(crate) async fn price(
-    trip: &mut Trip,
-    head: &Head,
+/// A request whose price its head alone does not say.
+#[derive(Debug)]
+struct Open {
+    described: Described,
+    draft: Draft,
+    content: Content,
+}
+
+/// Plans everything that the request draws on. Waits only where its head does not say it all, in a
+/// box: what is rare takes no room in every request's future.
+pub(crate) fn price<'a>(
+    trip: &'a mut Trip,
+    head: &'a Head,
     described: Described,
     content: Content,
-) -> Result<Priced, Refusal> {
+) -> impl Future<Output = Result<(Priced, Content), Refusal>> + 'a {
     let identified = described.identified();
     let limit_req = identified.plugins().limit_req.as_ref();
     let facts = Facts { call: described.call(head), ..trip.facts(head) };
     let now = trip.core.shared.clock.now();
     let draft = plan(&trip.snapshot, limit_req, identified.route(), &facts, now);
     if draft.needs() != Needs::default() {
-        return Box::pin(learn(trip, head, described, (draft, content))).await;
+        let open = Open { described, draft, content };
+        return Either::Left(Box::pin(learn(trip, head, open)));
     }
-    let plan = draft.price(&Evidence::default()).map_err(|unpriced| unknown(&unpriced))?;
-    Ok(Priced { described, plan, content })
+    let plan = draft.price(&Evidence::default()).map_err(|unpriced| unknown(&unpriced));
+    Either::Right(ready(plan.map(|plan| (Priced { described, plan }, content))))
 }
 
 /// Learns what the prices need to know.
-async fn learn(
-    trip: &mut Trip,
-    head: &Head,
-    described: Described,
-    (draft, mut content): (Draft, Content),
-) -> Result<Priced, Refusal> {
+async fn learn(trip: &mut Trip, head: &Head, open: Open) -> Result<(Priced, Content), Refusal> {
+    let Open { described, draft, mut content } = open;
     if draft.needs().request {
         content = read(trip, head, &described, content).await?;
     }
@@ -80,7 +93,7 @@ async fn learn(
     // An upstream that does not say its price because it is away may do so later.
     let plan = draft.price(&evidence);
     let plan = plan.map_err(|unpriced| failed.unwrap_or_else(|| unknown(&unpriced)))?;
-    Ok(Priced { described, plan, content })
+    Ok((Priced { described, plan }, content))
 }
 
 /// Asks for the quote of a price; `None` where it cannot be asked for, or is not answered.
