@@ -122,14 +122,15 @@ fn overdrawn(plan: &Plan, hold: usize) -> Refusal {
     refusal
 }
 
-/// The fleet's store is away: the request passes if each of its limits and budgets says so.
+/// The fleet's store is away, or the journal of the budgets cannot be written: the request passes if
+/// each of its limits and budgets says so.
 fn without_store(plan: &Plan) -> Result<Reservation, Refusal> {
     let refuses = |rule: &DrawRule| !rule.is_shadow() && !rule.passes_without_ledger();
     let draw = plan.draws.iter().find(|draw| refuses(&draw.rule));
     if draw.is_none() && plan.holds.iter().all(passes_without_ledger) {
         return Ok(uncounted(plan));
     }
-    let detail = "the ledger of the fleet cannot be reached";
+    let detail = "the ledger cannot count this request now";
     let mut refusal = Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon);
     refusal.limit = draw.map(|draw| draw.rule.id());
     Err(refusal)

@@ -318,9 +318,10 @@ impl State {
     }
 }
 
-/// Whether a budget wants a call to be on the disk before it leaves.
+/// Whether a budget wants a call to be on the disk before it leaves. One that only reports keeps
+/// no call back.
 pub(crate) fn is_awaited(holds: &[Hold]) -> bool {
-    holds.iter().any(|hold| match hold.budget.durability {
+    holds.iter().filter(|hold| !hold.budget.shadow).any(|hold| match hold.budget.durability {
         Durability::Store => false,
         // A second node's journal is not there yet; the own one is the least.
         Durability::Journal | Durability::Peer => true,

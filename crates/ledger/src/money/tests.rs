@@ -1,5 +1,6 @@
 //! Laws of reservations: all or nothing, once each, nothing lost.
 
+mod bounds;
 mod crash;
 mod disk;
 mod laws;

@@ -153,6 +153,20 @@ async fn a_disk_that_is_full_refuses_calls_that_must_be_on_it() {
 }
 
 #[tokio::test]
+async fn a_budget_that_only_reports_keeps_no_call_from_leaving_a_full_disk() {
+    let disk = Disk::default();
+    let shadow = Arc::new(Budget { shadow: true, ..budget("shadow", 10) });
+    let accounts = open(disk.clone()).unwrap();
+    disk.fill(true);
+    for id in 0..3 {
+        let mut held = take(&accounts, id, &shadow, 4);
+        assert_eq!(held.dispatch().await, Ok(()));
+        held.settle(&[]);
+    }
+    assert_eq!(accounts.account(&hold(&shadow, 0).row).posted, parts(12));
+}
+
+#[tokio::test]
 async fn a_client_that_goes_while_its_call_is_written_leaves_nothing_held() {
     let (disk, ten) = (Disk::default(), Arc::new(budget("ten", 10)));
     let accounts = open(disk.clone()).unwrap();
