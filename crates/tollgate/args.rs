@@ -2,6 +2,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod cluster;
+pub(crate) mod ledger;
 pub(crate) mod verify;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use config::Kind;
 
 use self::budget::Budget;
 use self::cluster::Cluster;
+use self::ledger::Ledger;
 use self::verify::Verify;
 use crate::commands::name;
 use crate::door::Door;
@@ -55,6 +57,11 @@ pub(crate) enum Command {
     Budget {
         #[command(subcommand)]
         command: Budget,
+    },
+    /// The money of nodes that share a Redis
+    Ledger {
+        #[command(subcommand)]
+        command: Ledger,
     },
     /// Several nodes with one document
     Cluster {

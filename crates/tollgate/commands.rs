@@ -18,6 +18,7 @@ mod client;
 mod cluster;
 mod demo;
 mod document;
+mod ledger;
 pub(crate) mod name;
 mod operations;
 mod token;
@@ -55,6 +56,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Delete(delete) => block_on(document::delete(delete))?,
         Command::Token { command: Token::Mint(mint) } => token::mint(&mint)?,
         Command::Agent { command: Agent::Create(create) } => block_on(agent::create(create))?,
+        Command::Ledger { command } => block_on(ledger::run(command))?,
         Command::Budget { command } => block_on(budget::run(command))?,
         Command::Cluster { command } => block_on(cluster::run(command))?,
         Command::Operations { command: Operations::Find(find) } => return operations::find(&find),

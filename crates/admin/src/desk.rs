@@ -19,6 +19,7 @@ use crate::auth::{KeyRing, Role, WRONG_KEY, identify, is_own_page};
 use crate::budget::About;
 use crate::document::DOCUMENTS_MAX;
 use crate::envelope::Failure;
+use crate::ledger::Errand;
 use crate::precondition::Precondition;
 use crate::query::Query;
 use crate::record::Record;
@@ -188,6 +189,10 @@ impl Desk {
             Target::Budget(id, About::Adjust) if call.method == Method::POST => {
                 self.adjust(call, &id, body).await
             }
+            Target::Ledger(Errand::Status) if call.reads() => self.ledger(),
+            Target::Ledger(errand) if errand != Errand::Status && call.method == Method::POST => {
+                self.go_on(call, errand, body).await
+            }
             Target::Cluster(deed) if call.method == Method::POST => {
                 self.members(call, deed, body).await
             }
@@ -201,6 +206,7 @@ impl Desk {
             | Target::Status
             | Target::PluginNames
             | Target::Budget(..)
+            | Target::Ledger(_)
             | Target::Cluster(_) => Err(Failure::NotFound("not found".to_owned())),
         }
     }

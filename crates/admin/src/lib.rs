@@ -11,6 +11,7 @@ mod cluster;
 mod desk;
 mod document;
 mod envelope;
+mod ledger;
 mod list;
 mod patch;
 mod precondition;

@@ -6,6 +6,7 @@ use http::Method;
 use crate::budget::About;
 use crate::cluster::Deed;
 use crate::envelope::Failure;
+use crate::ledger::Errand;
 
 /// What is asked for, below `/apisix/admin` or `/admin`.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,8 @@ pub(crate) enum Target {
     PluginNames,
     /// What the ledger says of a budget, by its id.
     Budget(String, About),
+    /// The fleet's money.
+    Ledger(Errand),
     /// A change of the cluster's members.
     Cluster(Deed),
 }
@@ -53,6 +56,9 @@ impl Target {
             ["status"] => Ok(Self::Status),
             ["configs", "validate"] => Ok(Self::ValidateAll),
             ["plugins", "list"] => Ok(Self::PluginNames),
+            ["ledger"] => Ok(Self::Ledger(Errand::Status)),
+            ["ledger", "recover"] => Ok(Self::Ledger(Errand::Recover)),
+            ["ledger", "reconcile"] => Ok(Self::Ledger(Errand::Reconcile)),
             ["cluster", "tokens"] => Ok(Self::Cluster(Deed::Token)),
             ["cluster", "vote"] => Ok(Self::Cluster(Deed::Vote)),
             ["cluster", "leave"] => Ok(Self::Cluster(Deed::Leave)),
@@ -111,6 +117,7 @@ impl Target {
             Self::Validate(_) | Self::ValidateAll => "validate".to_owned(),
             Self::PluginNames => "plugins".to_owned(),
             Self::Budget(id, about) => format!("budgets/{id}/{}", about.as_str()),
+            Self::Ledger(errand) => errand.as_str().to_owned(),
             Self::Cluster(Deed::Token) => "cluster/tokens".to_owned(),
             Self::Cluster(Deed::Vote) => "cluster/vote".to_owned(),
             Self::Cluster(Deed::Leave) => "cluster/leave".to_owned(),

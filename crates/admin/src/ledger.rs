@@ -1,0 +1,105 @@
+//! What the fleet's money stands at, and what operators decide when a node is gone.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use ledger::{Fleet, Telling};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::body;
+use crate::desk::{Call, Desk};
+use crate::envelope::{Failure, answer};
+
+/// What is asked of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Errand {
+    Status,
+    Recover,
+    Reconcile,
+}
+
+impl Errand {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "ledger",
+            Self::Recover => "ledger/recover",
+            Self::Reconcile => "ledger/reconcile",
+        }
+    }
+}
+
+/// A node that does not come back.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gone {
+    node: String,
+}
+
+impl Desk {
+    /// How the fleet's money stands, as this node sees it.
+    pub(crate) fn ledger(&self) -> Result<Response, Failure> {
+        let money = self.fleet()?.money();
+        let nodes = money.nodes.iter().map(|(name, telling)| {
+            let state = match telling {
+                Telling::Awaited => "awaited",
+                Telling::Told | Telling::Introduced => "told",
+                Telling::Excused => "excused",
+            };
+            json!({ "node": name, "state": state })
+        });
+        let shown = json!({
+            "node": &*money.node,
+            "redis": if money.is_up { "up" } else { "away" },
+            "money": if money.is_open { "open" } else { "closed" },
+            "epoch": money.epoch,
+            "open": money.open,
+            "waiting": money.waiting,
+            "nodes": nodes.collect::<Vec<_>>(),
+        });
+        Ok(answer(StatusCode::OK, &shown))
+    }
+
+    /// Goes on without a node, or charges what it held.
+    pub(crate) async fn go_on(
+        &self,
+        call: &Call,
+        errand: Errand,
+        body: Body,
+    ) -> Result<Response, Failure> {
+        if call.dry_run {
+            return Err(Failure::bad("money cannot be recovered as a dry run"));
+        }
+        let fleet = self.fleet()?;
+        let asked = serde_json::from_value(body::required(body).await?);
+        let Gone { node } =
+            asked.map_err(|cause| Failure::bad(format!("invalid request body: {cause}")))?;
+        let money = fleet.money();
+        if !money.nodes.contains_key(&node) {
+            return Err(Failure::bad(format!("no node `{node}` has ever held money")));
+        }
+        if *node == *money.node {
+            return Err(Failure::bad(format!("`{node}` is this node, which is not gone")));
+        }
+        let charged = match errand {
+            Errand::Reconcile => fleet.estimate(&node).await,
+            Errand::Recover | Errand::Status => fleet.excuse(&node).await.then_some(0),
+        };
+        let late = || Failure::Unavailable("Redis did not take it in time".to_owned());
+        let charged = charged.ok_or_else(late)?;
+        let holder = &call.holder;
+        tracing::warn!(
+            holder,
+            node,
+            what = errand.as_str(),
+            charged,
+            "money goes on without a node"
+        );
+        Ok(answer(StatusCode::OK, &json!({ "node": node, "charged": charged })))
+    }
+
+    fn fleet(&self) -> Result<&Fleet, Failure> {
+        let missing = "this node counts alone: no Redis is set";
+        self.ledger.fleet().ok_or_else(|| Failure::NotFound(missing.to_owned()))
+    }
+}
