@@ -86,10 +86,9 @@ impl Named {
 /// request finds it ready.
 pub(crate) async fn begin_money(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    ledger: Ledger,
+    fleet: Fleet,
     stop: CancellationToken,
 ) {
-    let Some(fleet) = ledger.fleet() else { return };
     tokio::select! {
         () = stop.cancelled() => {}
         found = snapshots.wait_for(|snapshot| !snapshot.budgets.is_empty()) => {

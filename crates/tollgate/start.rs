@@ -95,7 +95,9 @@ fn watch_snapshots(
 ) {
     let told = unresolved::tell(&handle.snapshots().borrow(), &BTreeSet::new());
     doors.spawn(unresolved::watch(handle.snapshots(), told, stop.node.clone()));
-    doors.spawn(counts::begin_money(handle.snapshots(), ledger.clone(), stop.node.clone()));
+    if let Some(fleet) = ledger.fleet() {
+        doors.spawn(counts::begin_money(handle.snapshots(), fleet.clone(), stop.node.clone()));
+    }
 }
 
 /// What the node counts itself, and what it knows of money.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use crate::harness::redis::Redis;
-use crate::harness::{Gate, Message, Origin, Setup, get, wait_for};
+use crate::harness::{Gate, Message, Origin, Setup, at, get, text_at, wait_for};
 
 /// A gate with one agent and one budget of so many requests for ever, on its own disk.
 fn gate(redis: &Redis, data: &Path, origin: &Origin, amount: usize) -> Gate {
@@ -69,6 +69,10 @@ fn gates_spend_one_budget_to_the_request_and_a_flush_of_redis_gives_nothing_back
     assert_eq!(origin.arrivals().len(), 40);
     redis.ask(&["FLUSHALL"]);
     assert_eq!(rest(), 0);
+    let status = gates[0].administer(&[], "/admin/ledger").json();
+    assert_eq!(at(&status, "/money"), "open", "{status}");
+    let told = (0..2).map(|node| text_at(&status, &format!("/nodes/{node}/state")));
+    assert!(told.eq(["told", "told"]), "{status}");
     // Nor does a gate forget that is killed, with all that Redis knew.
     let [first, second] = gates;
     drop((first, second));

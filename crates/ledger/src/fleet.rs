@@ -199,7 +199,9 @@ impl Fleet {
         held: Option<Held>,
         now: Uptime,
     ) -> Result<Pending, Denial> {
-        if let Some(denial) = self.shut.denial(plan, now).filter(|_| self.is_up()) {
+        // A plan that holds may have been taken before: then it gets the same answer.
+        let may_be_shut = self.is_up() && plan.holds.is_empty();
+        if let Some(denial) = self.shut.denial(plan, now).filter(|_| may_be_shut) {
             self.metrics.shut.inc();
             return Err(denial);
         }

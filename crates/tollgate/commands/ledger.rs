@@ -30,11 +30,11 @@ async fn without(Gone { without, server }: &Gone, what: &str) -> Result<()> {
         return Ok(writeln!(out, "{done}")?);
     }
     let charged = done.get("charged").and_then(Value::as_u64).unwrap_or_default();
-    match what {
-        "recover" => writeln!(out, "money goes on without {without}")?,
-        _ => writeln!(out, "charged what {without} held: {charged} holds")?,
-    }
-    Ok(())
+    let done = match what {
+        "recover" => format!("money goes on without {without}"),
+        _ => format!("charged what {without} held: {charged} holds"),
+    };
+    Ok(writeln!(out, "{done}")?)
 }
 
 fn status(server: &Server, found: &Value) -> Result<()> {
