@@ -113,7 +113,7 @@ impl Accounts {
         &self.metrics
     }
 
-    /// Tells of thresholds from now on, to the first who asks. At most [`CROSSINGS_MAX`] wait to
+    /// Tells of thresholds from now on, to the first who asks. At most 1,024 wait to
     /// be taken; what comes then is only logged.
     #[must_use]
     pub fn watch(&self, clock: Arc<dyn Clock>) -> mpsc::Receiver<Crossing> {
