@@ -65,7 +65,7 @@ fn the_readmes_document_is_taken_as_printed() {
     let bench = Bench::start();
     let file = bench.file("document.yaml", &readme("yaml"));
     let file = path(&file);
-    assert_eq!(run(&["check", "-f", file]).well(), "3 resources, no fault\n");
+    assert_eq!(run(&["check", "-f", file]).well(), "4 resources, no fault\n");
     let dry = bench.run(&["apply", "-f", file, "--dry-run"]).well();
     assert!(dry.contains("created    /apisix/routes/cloudflare"), "{dry}");
     assert_eq!(bench.run(&["list", "routes", "--output", "json"]).json()["total"], 0);
@@ -74,6 +74,7 @@ fn the_readmes_document_is_taken_as_printed() {
         "created    /apisix/upstreams/cloudflare",
         "created    /apisix/routes/cloudflare",
         "created    /apisix/limits/per-agent",
+        "created    /apisix/budgets/trial",
         "now at revision 1",
     ] {
         assert!(done.contains(line), "no {line} in {done}");
