@@ -350,3 +350,18 @@ fn an_answer_that_does_not_say_costs_what_was_held() {
         "100",
     );
 }
+
+#[test]
+fn a_budget_that_counts_something_else_begins_anew_and_the_old_spend_is_not_read_as_the_new() {
+    let origin = Origin::start();
+    let bench = Bench::start(&origin.upstream(), &requests(2));
+    assert_eq!([(); 3].map(|()| bench.call("/").status()), [200, 200, 402]);
+    let mut of_all = requests(1);
+    of_all["per"] = json!("organisation");
+    bench.gate.put("budgets/b", &of_all);
+    assert_eq!([(); 2].map(|()| bench.call("/").status()), [200, 402]);
+    let accounts = bench.accounts();
+    assert_eq!(at(&accounts, "/total"), 1, "{accounts}");
+    bench.gate.put("budgets/b", &requests(3));
+    assert_eq!([(); 2].map(|()| bench.call("/").status()), [200, 402]);
+}

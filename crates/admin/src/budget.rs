@@ -54,6 +54,8 @@ impl Desk {
         let shown = match about {
             About::Accounts => {
                 let mut rows = accounts.list(&budget.id);
+                // What the budget has counted before it was changed stands in the history alone.
+                rows.retain(|row| row.row.unit == budget.unit && row.row.per == budget.per);
                 let total = rows.len();
                 rows.sort_by_key(|row| std::cmp::Reverse((row.row.period, row.account.posted)));
                 let rows = rows.iter().take(ACCOUNTS_SHOWN_MAX).map(|row| shown(&budget, row));
@@ -67,7 +69,7 @@ impl Desk {
             }
             About::History | About::Adjust => {
                 let events = accounts.history(&budget.id);
-                let events: Vec<Value> = events.iter().map(|event| told(&budget, event)).collect();
+                let events: Vec<Value> = events.iter().map(told).collect();
                 json!({ "budget": id, "unit": budget.unit.as_str(), "history": events })
             }
         };
@@ -133,7 +135,7 @@ impl Desk {
         let period = budget.calendar.at(at).start;
         Ok(Adjustment {
             id: text("id", id)?,
-            row: RowKey { budget: budget.id.clone(), subject, period },
+            row: RowKey::of(budget, subject, period),
             by,
             who: Arc::from(call.holder.as_str()),
             why: text("why", why)?,
@@ -172,8 +174,8 @@ fn shown(budget: &Budget, listed: &Listed) -> Value {
     })
 }
 
-fn told(budget: &Budget, Event { at, row, deed }: &Event) -> Value {
-    let text = |amount: &Amount| amount.text(&budget.unit);
+fn told(Event { at, row, deed }: &Event) -> Value {
+    let text = |amount: &Amount| amount.text(&row.unit);
     let mut told = match deed {
         Deed::Adjusted { by, who, why, id } => json!({
             "what": "adjusted", "by": text(by), "who": **who, "why": **why, "id": **id,
@@ -186,6 +188,7 @@ fn told(budget: &Budget, Event { at, row, deed }: &Event) -> Value {
     if let Some(told) = told.as_object_mut() {
         told.insert("at".to_owned(), json!(moment_text(*at)));
         told.insert("subject".to_owned(), json!(row.subject.to_string()));
+        told.insert("unit".to_owned(), json!(row.unit.as_str()));
         told.insert("period_start".to_owned(), json!(start(row.period)));
     }
     told

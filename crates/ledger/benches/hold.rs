@@ -33,11 +33,7 @@ fn budget(name: &str, durability: Durability) -> Arc<Budget> {
 /// A plan that holds of two budgets: an organisation's and an agent's.
 fn plan(id: u128, budgets: &[Arc<Budget>; 2], agent: &Arc<str>) -> Plan {
     let hold = |budget: &Arc<Budget>, subject: &Arc<str>| Hold {
-        row: RowKey {
-            budget: budget.id.clone(),
-            subject: Subject::Text(Arc::clone(subject)),
-            period: Timestamp::default(),
-        },
+        row: RowKey::of(budget, Subject::Text(Arc::clone(subject)), Timestamp::default()),
         amount: Amount::ONE,
         budget: Arc::clone(budget),
         tariff: None,

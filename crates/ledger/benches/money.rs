@@ -233,11 +233,7 @@ fn budgets() -> [Arc<Budget>; 3] {
 fn plan(id: u128, budgets: &[Arc<Budget>; 3], caller: usize) -> Plan {
     let names = [format!("agent-{caller}"), format!("team-{}", caller % 8), "o".to_owned()];
     let hold = |(name, budget): (&String, &Arc<Budget>)| Hold {
-        row: RowKey {
-            budget: budget.id.clone(),
-            subject: Subject::Text(Arc::from(name.as_str())),
-            period: Timestamp::default(),
-        },
+        row: RowKey::of(budget, Subject::Text(Arc::from(name.as_str())), Timestamp::default()),
         amount: Amount::from_parts(1).expect("an amount"),
         budget: Arc::clone(budget),
         tariff: None,

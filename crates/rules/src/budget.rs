@@ -61,10 +61,13 @@ pub enum Durability {
     Peer,
 }
 
-/// Names one row of the ledger: a budget, whom it counts, and the period.
+/// Names one row of the ledger: a budget, what and whom it counts, and the period. A budget that
+/// counts something else from now on has other rows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RowKey {
     pub budget: BudgetId,
+    pub unit: Unit,
+    pub per: Per,
     pub subject: Subject,
     /// When the period began; periods never share a beginning.
     pub period: Timestamp,
@@ -119,6 +122,15 @@ pub enum Overdraft {
     Left(Amount),
     /// The sum leaves the range of amounts.
     Range,
+}
+
+impl RowKey {
+    /// The row of a subject of a budget, in the period that begins then.
+    #[must_use]
+    pub fn of(budget: &Budget, subject: Subject, period: Timestamp) -> Self {
+        let Budget { id, unit, per, .. } = budget;
+        Self { budget: id.clone(), unit: unit.clone(), per: *per, subject, period }
+    }
 }
 
 impl Account {

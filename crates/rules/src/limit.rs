@@ -39,6 +39,40 @@ pub enum Per {
     Address,
 }
 
+impl Per {
+    /// The name in documents and stores.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Organisation => "organisation",
+            Self::Team => "team",
+            Self::Agent => "agent",
+            Self::Run => "run",
+            Self::Route => "route",
+            Self::Operation => "operation",
+            Self::Upstream => "upstream",
+            Self::Address => "address",
+        }
+    }
+
+    /// What has this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|per| per.as_str() == name)
+    }
+
+    const ALL: [Self; 8] = [
+        Self::Organisation,
+        Self::Team,
+        Self::Agent,
+        Self::Run,
+        Self::Route,
+        Self::Operation,
+        Self::Upstream,
+        Self::Address,
+    ];
+}
+
 /// What a limit does when the ledger cannot answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOutage {

@@ -259,7 +259,7 @@ fn opens(snapshot: &Snapshot, route: &Route, facts: &Facts<'_>, now: Timestamp) 
             }
             let subject = counted(budget.per, route, facts)?;
             let period = budget.calendar.at(now).start;
-            let row = RowKey { budget: budget.id.clone(), subject, period };
+            let row = RowKey::of(budget, subject, period);
             let price = price.map(|price| Arc::clone(price));
             Some(Open { row, budget: Arc::clone(budget), price })
         })

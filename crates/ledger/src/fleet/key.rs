@@ -64,7 +64,8 @@ impl Organisation {
     pub(crate) fn row(&self, key: &RowKey) -> Vec<u8> {
         let (budget, period) = (key.budget.as_str(), key.period.as_micros());
         let subject = counted(&key.subject);
-        self.short(&format!("row:{}:{budget}:{period}:{subject}", budget.len()))
+        let counts = format!("{}:{}", key.unit, key.per.as_str());
+        self.short(&format!("row:{}:{budget}:{counts}:{period}:{subject}", budget.len()))
     }
 
     /// The key of what is known of a hold.

@@ -31,11 +31,7 @@ pub(crate) fn parts(amount: i64) -> Amount {
 
 /// A hold of so much of a budget, for the one subject of the tests.
 pub(crate) fn hold(budget: &Arc<Budget>, amount: i64) -> Hold {
-    let row = RowKey {
-        budget: budget.id.clone(),
-        subject: Subject::Text(Arc::from("acme")),
-        period: Timestamp::default(),
-    };
+    let row = RowKey::of(budget, Subject::Text(Arc::from("acme")), Timestamp::default());
     Hold { row, amount: parts(amount), budget: Arc::clone(budget), tariff: None }
 }
 

@@ -98,10 +98,12 @@ async fn is_same(
 ) -> Result<(), TestCaseError> {
     let mut both = Both { embedded: Embedded::in_memory(), fleet, open: Vec::new() };
     let (budgets, mut plans) = (budgets(), Vec::<Plan>::new());
-    let row = |place: usize| RowKey {
-        budget: budgets[place].id.clone(),
-        subject: Subject::Text(Arc::from(format!("case {case}"))),
-        period: model::Timestamp::default(),
+    let row = |place: usize| {
+        RowKey::of(
+            &budgets[place],
+            Subject::Text(Arc::from(format!("case {case}"))),
+            model::Timestamp::default(),
+        )
     };
     for step in steps {
         match step {
