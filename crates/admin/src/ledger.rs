@@ -83,7 +83,13 @@ impl Desk {
         }
         let charged = match errand {
             Errand::Reconcile => fleet.estimate(&node).await,
-            Errand::Recover | Errand::Status => fleet.excuse(&node).await.then_some(0),
+            Errand::Recover | Errand::Status => match fleet.excuse(&node).await {
+                Some(false) => {
+                    let why = "has told Redis what it has spent: `reconcile` charges what it holds";
+                    return Err(Failure::Conflict(format!("`{node}` {why}")));
+                }
+                done => done.map(|_| 0),
+            },
         };
         let late = || Failure::Unavailable("Redis did not take it in time".to_owned());
         let charged = charged.ok_or_else(late)?;

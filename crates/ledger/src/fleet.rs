@@ -264,8 +264,13 @@ impl Pending {
         let found = found.ok().and_then(Result::ok).ok_or(Denial::Away)?;
         let settled = settle(plan, &wants, &found, held.as_ref().map(|(held, _)| held));
         if let (Err(Denial::Short { .. }), Some((shut, asked))) = (&settled, notes) {
-            let draws = wants.iter().zip(&found.used);
-            let shorts = draws.map(|(want, used)| want.coarse.take(*used, want.cost).err());
+            // What leases gave was not asked for.
+            let mut exact = wants.iter().zip(&found.used);
+            let shorts = (0..plan.draws.len()).map(|at| {
+                let is_held = held.as_ref().is_some_and(|(held, _)| held.found(at).is_some());
+                let (want, used) = if is_held { None } else { exact.next() }?;
+                want.coarse.take(*used, want.cost).err()
+            });
             shut.note(plan, shorts, asked);
         }
         let reservation = match claim {

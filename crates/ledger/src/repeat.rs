@@ -184,6 +184,7 @@ impl Flight {
     /// Tells how it ended. What cannot be told to Redis leaves an unknown outcome.
     pub async fn land(mut self, ending: Ending) {
         let (landing, answer) = match ending {
+            Ending::Void if !self.departed => (Landing::Grounded, None),
             Ending::Void => (Landing::Void, None),
             Ending::Unknown => (Landing::Unknown, None),
             Ending::Answered(status, answer) => {
@@ -235,7 +236,7 @@ impl Drop for Flight {
         if let Way::Own { store, last } = &mut self.way
             && let Some(last) = last.take()
         {
-            let landing = if self.departed { Landing::Unknown } else { Landing::Void };
+            let landing = if self.departed { Landing::Unknown } else { Landing::Grounded };
             store.land(last, &self.name, self.id, (landing, None));
         }
     }

@@ -46,15 +46,15 @@ pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<Admitted, R
     let mut reservation = match decided {
         Ok(reservation) => reservation,
         Err(Denial::Short { draw, short }) => return Err(exceeded(plan, draw, short)),
-        Err(Denial::Full { draw }) => without_room(plan, draw)?,
+        Err(Denial::Full { .. }) => without_ledger(plan, NO_COUNT)?,
         Err(Denial::Overdrawn { hold, .. }) => return Err(overdrawn(plan, hold)),
-        Err(Denial::Crowded { hold }) => without_account(plan, hold)?,
+        Err(Denial::Crowded { .. }) => without_ledger(plan, NO_ACCOUNT)?,
         Err(Denial::Mismatch) => {
             let detail = "the request's id stands for another request's money";
             return Err(Refusal::new(Code::Internal, detail).sealed());
         }
         Err(Denial::Away) => {
-            let uncounted = without_store(plan);
+            let uncounted = without_ledger(plan, NO_LEDGER);
             core.shared.ledger.note_uncounted(uncounted.is_ok());
             uncounted?
         }
@@ -71,24 +71,6 @@ pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<Admitted, R
         tokio::time::sleep(reservation.turn).await;
     }
     Ok(Admitted { priced, reservation })
-}
-
-/// The ledger has no room for a bucket: what the limit's author wants then.
-fn without_room(plan: &Plan, draw: usize) -> Result<Reservation, Refusal> {
-    if plan.draws.get(draw).is_some_and(|draw| draw.rule.passes_without_ledger()) {
-        return Ok(uncounted(plan));
-    }
-    let detail = "the ledger has no room for another count";
-    Err(Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon))
-}
-
-/// The ledger has no room for an account: what the budget's author wants then.
-fn without_account(plan: &Plan, hold: usize) -> Result<Reservation, Refusal> {
-    if plan.holds.get(hold).is_some_and(passes_without_ledger) {
-        return Ok(uncounted(plan));
-    }
-    let detail = "the ledger has no room for another account";
-    Err(Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon))
 }
 
 fn passes_without_ledger(hold: &Hold) -> bool {
@@ -122,15 +104,13 @@ fn overdrawn(plan: &Plan, hold: usize) -> Refusal {
     refusal
 }
 
-/// The fleet's store is away, or the journal of the budgets cannot be written: the request passes if
-/// each of its limits and budgets says so.
-fn without_store(plan: &Plan) -> Result<Reservation, Refusal> {
+/// Nothing can be counted: the request passes if each of its limits and budgets says so.
+fn without_ledger(plan: &Plan, detail: &'static str) -> Result<Reservation, Refusal> {
     let refuses = |rule: &DrawRule| !rule.is_shadow() && !rule.passes_without_ledger();
     let draw = plan.draws.iter().find(|draw| refuses(&draw.rule));
     if draw.is_none() && plan.holds.iter().all(passes_without_ledger) {
         return Ok(uncounted(plan));
     }
-    let detail = "the ledger cannot count this request now";
     let mut refusal = Refusal::new(Code::LedgerUnavailable, detail).retry(Retry::Soon);
     refusal.limit = draw.map(|draw| draw.rule.id());
     Err(refusal)
@@ -162,6 +142,12 @@ fn exceeded(plan: &Plan, draw: usize, short: Short) -> Refusal {
     }
     refusal
 }
+
+/// What is said where nothing can be counted: there is no room for another bucket, or row; or the
+/// fleet's store is away, or the journal of the budgets cannot be written.
+const NO_COUNT: &str = "the ledger has no room for another count";
+const NO_ACCOUNT: &str = "the ledger has no room for another account";
+const NO_LEDGER: &str = "the ledger cannot count this request now";
 
 /// Requests of a node that wait for their turn at once. When as many wait, the next is refused
 /// with `gate.queue_full`.

@@ -69,7 +69,8 @@ pub struct RowKey {
     pub unit: Unit,
     pub per: Per,
     pub subject: Subject,
-    /// When the period began; periods never share a beginning.
+    /// How long the period is, and when it began.
+    pub every: Every,
     pub period: Timestamp,
 }
 
@@ -128,8 +129,9 @@ impl RowKey {
     /// The row of a subject of a budget, in the period that begins then.
     #[must_use]
     pub fn of(budget: &Budget, subject: Subject, period: Timestamp) -> Self {
-        let Budget { id, unit, per, .. } = budget;
-        Self { budget: id.clone(), unit: unit.clone(), per: *per, subject, period }
+        let Budget { id, unit, per, calendar, .. } = budget;
+        let every = calendar.every();
+        Self { budget: id.clone(), unit: unit.clone(), per: *per, subject, every, period }
     }
 }
 

@@ -221,9 +221,10 @@ impl Read {
 }
 
 impl Default for Due {
-    /// Success; and what broke at the upstream, since nobody knows whether it had an effect.
+    /// Success; a connection that went on to speak something else; and what broke at the upstream,
+    /// since nobody knows whether it had an effect.
     fn default() -> Self {
-        Self { statuses: vec![(200, 299), (500, 599)] }
+        Self { statuses: vec![(101, 101), (200, 299), (500, 599)] }
     }
 }
 

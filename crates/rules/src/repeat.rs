@@ -120,12 +120,24 @@ pub enum Verdict {
 /// How a flight ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Landing {
-    /// It had no effect: it never left, or the upstream's answer proves it.
+    /// It was not let go. One that is not there any more was given up as that already.
+    Grounded,
+    /// It had no effect: nothing of it was sent, or the upstream's answer proves it.
     Void,
     /// The upstream answered.
     Answered(Kept),
     /// It left, and no answer came.
     Unknown,
+}
+
+impl Landing {
+    /// Whether it says of a try that had left what became of it.
+    const fn is_known(self) -> bool {
+        match self {
+            Self::Void | Self::Answered(_) => true,
+            Self::Grounded | Self::Unknown => false,
+        }
+    }
 }
 
 impl Slot {
@@ -210,11 +222,11 @@ impl Slot {
         let place = self.flights.iter().position(|flight| flight.id == id);
         match place {
             Some(place) => drop(self.flights.swap_remove(place)),
-            None if self.unknown > 0 && landing != Landing::Unknown => self.unknown -= 1,
+            None if self.unknown > 0 && landing.is_known() => self.unknown -= 1,
             None => return,
         }
         match landing {
-            Landing::Void => self.spare = self.spare.saturating_add(1),
+            Landing::Void | Landing::Grounded => self.spare = self.spare.saturating_add(1),
             Landing::Unknown => self.unknown = self.unknown.saturating_add(1),
             Landing::Answered(kept) => self.answer = Some(kept),
         }

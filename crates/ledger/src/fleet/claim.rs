@@ -93,10 +93,11 @@ impl Fleet {
     }
 
     /// Opens money without what a node has spent that does not come back. It counts again should
-    /// the node come back after all. `false` when the store did not take it in some seconds.
-    pub async fn excuse(&self, node: &str) -> bool {
+    /// the node come back after all. `false` where the node has told what it has spent; `None` when
+    /// the store did not take it in some seconds.
+    pub async fn excuse(&self, node: &str) -> Option<bool> {
         let (answer, done) = oneshot::channel();
-        self.order(Order::Excuse(Arc::from(node), answer), done).await.is_some()
+        self.order(Order::Excuse(Arc::from(node), answer), done).await
     }
 
     /// Charges what a node that is gone still holds: nobody knows what its calls did. Answers how

@@ -64,7 +64,7 @@ impl Organisation {
     pub(crate) fn row(&self, key: &RowKey) -> Vec<u8> {
         let (budget, period) = (key.budget.as_str(), key.period.as_micros());
         let subject = counted(&key.subject);
-        let counts = format!("{}:{}", key.unit, key.per.as_str());
+        let counts = format!("{}:{}:{}", key.unit, key.per.as_str(), key.every.as_str());
         self.short(&format!("row:{}:{budget}:{counts}:{period}:{subject}", budget.len()))
     }
 

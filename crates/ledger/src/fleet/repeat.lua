@@ -115,12 +115,12 @@ local how = ARGV[5]
 if flight then
   redis.call('HDEL', KEYS[2], id)
   count = count - 1
-elseif step == 'land' and unknown > 0 and how ~= 'unknown' then
+elseif step == 'land' and unknown > 0 and how ~= 'unknown' and how ~= 'grounded' then
   unknown = unknown - 1
 else
   return 'N'
 end
-if how == 'void' then
+if how == 'void' or how == 'grounded' then
   spare = spare + 1
 elseif how == 'unknown' then
   unknown = unknown + 1

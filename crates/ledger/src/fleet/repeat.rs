@@ -53,6 +53,7 @@ impl Fleet {
         let status;
         let mut further: Vec<&[u8]> = Vec::with_capacity(3);
         match landing {
+            Landing::Grounded => further.push(b"grounded"),
             Landing::Void => further.push(b"void"),
             Landing::Unknown => further.push(b"unknown"),
             Landing::Answered(kept) => {

@@ -26,8 +26,9 @@ pub(crate) struct Teller {
     whole_at: Option<Instant>,
     /// Whether the operator has been told that money waits for others.
     has_warned: bool,
-    /// What an earlier life of this node left open is looked for.
-    sweeps: bool,
+    /// When the next page of what the store holds for this node is looked through, and which: for
+    /// what nobody speaks for.
+    sweep: (Instant, usize),
     /// What an operator wants.
     order: Option<Order>,
 }
@@ -36,9 +37,19 @@ pub(crate) struct Teller {
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Money goes on without what this node has spent.
-    Excuse(Arc<str>, oneshot::Sender<()>),
+    Excuse(Arc<str>, oneshot::Sender<bool>),
     /// What this node, which is gone, holds is spent. Answers how many holds that were.
     Estimate(Arc<str>, oneshot::Sender<usize>),
+}
+
+impl Order {
+    /// Whether somebody still waits for it: what was given up is not carried out later.
+    fn is_awaited(&self) -> bool {
+        match self {
+            Self::Excuse(_, answer) => !answer.is_closed(),
+            Self::Estimate(_, answer) => !answer.is_closed(),
+        }
+    }
 }
 
 impl Default for Teller {
@@ -48,7 +59,7 @@ impl Default for Teller {
             due: Instant::now(),
             whole_at: None,
             has_warned: false,
-            sweeps: false,
+            sweep: (Instant::now(), 0),
             order: None,
         }
     }
@@ -84,8 +95,9 @@ enum What {
         piece: Option<(Report, u64)>,
     },
     Resolve(Vec<Entry>),
-    /// Looks for what an earlier life of this node left open.
-    Sweep,
+    /// Looks through a page of what the store holds for this node, for what an earlier life of it
+    /// left open.
+    Sweep(usize),
     Order(Order),
 }
 
@@ -96,8 +108,8 @@ pub(crate) enum Done {
     Heard(Heard, u64),
     /// This call's number, and what became of the ends.
     Resolved(u64, Vec<Become>),
-    /// What the store holds for this node.
-    Swept(Vec<Entry>),
+    /// What the store holds for this node, and whether there is another page.
+    Swept(Vec<Entry>, Option<usize>),
     /// Ends of holds of a node that is gone.
     Estimated(Vec<Entry>),
     Excused,
@@ -129,9 +141,10 @@ impl Errand {
                 Resolved::Lost => Err(Lost::Rolled),
                 Resolved::Nonsense => Err(Lost::Nonsense),
             },
-            What::Sweep => {
+            What::Sweep(page) => {
                 let of = (&**node, *epoch);
-                Ok(Done::Swept(held_by(connection, organisation, of, Kind::Void).await?))
+                let held = held_by(connection, organisation, of, (Kind::Void, *page)).await?;
+                Ok(Done::Swept(held.0, held.1))
             }
             What::Order(order) => Ok(carry_out(connection, caller, order).await?),
         })
@@ -146,13 +159,18 @@ async fn carry_out(
     let Caller { organisation, epoch, .. } = caller;
     match order {
         Order::Excuse(node, answer) => {
-            excuse(connection, organisation, node).await?;
-            tell_operator(answer, ());
+            let is_excused = excuse(connection, organisation, (node, epoch)).await?;
+            tell_operator(answer, is_excused);
             Ok(Done::Excused)
         }
         Order::Estimate(node, answer) => {
             let of = (&**node, epoch);
-            let entries = held_by(connection, organisation, of, Kind::Estimate).await?;
+            let (mut entries, mut page) = (Vec::new(), Some(0));
+            // What was charged before still stands in the list.
+            while let Some(next) = page.filter(|_| entries.is_empty()) {
+                let of_page = (Kind::Estimate, next);
+                (entries, page) = held_by(connection, organisation, of, of_page).await?;
+            }
             tell_operator(answer, entries.len());
             Ok(Done::Estimated(entries))
         }
@@ -171,10 +189,12 @@ impl Shard {
         if !self.purse.is_used() {
             return None;
         }
-        let what = if let Some(order) = teller.order.take() {
+        let order = teller.order.take().filter(Order::is_awaited);
+        let what = if let Some(order) = order {
             What::Order(order)
-        } else if std::mem::take(&mut teller.sweeps) {
-            What::Sweep
+        } else if self.purse.is_open() && teller.sweep.0 <= Instant::now() {
+            teller.sweep.0 = Instant::now() + SWEEP_PAUSE;
+            What::Sweep(teller.sweep.1)
         } else if teller.due <= Instant::now() {
             let piece = teller.report.as_ref().map(|(report, told)| (report.clone(), told + 1));
             What::Tell { known: self.dialer.memory.nodes(), piece }
@@ -216,8 +236,14 @@ impl Shard {
                 self.purse.landed(epoch, &fates);
                 return Ok(());
             }
-            Done::Swept(held) => {
+            Done::Swept(held, next) => {
                 let strangers = self.purse.strangers(held);
+                // What is void leaves the list: the same page has others then.
+                let is_clean = strangers.is_empty();
+                teller.sweep.1 = if is_clean { next.unwrap_or(0) } else { teller.sweep.1 };
+                if !is_clean || next.is_some() {
+                    teller.sweep.0 = Instant::now() + PAGE_PAUSE;
+                }
                 if !strangers.is_empty() {
                     tracing::info!(holds = strangers.len(), "holds from before the start are void");
                     self.purse.send(strangers);
@@ -260,7 +286,6 @@ impl Shard {
         self.seen.raise(epoch, heard.seen);
         if self.purse.epoch() != epoch {
             self.purse.resume(epoch);
-            teller.sweeps = true;
         }
         let whole_at = *teller.whole_at.get_or_insert_with(Instant::now);
         let is_met = heard.nodes.iter().all(|(name, telling)| {
@@ -299,3 +324,7 @@ const MEET_MAX: Duration = Duration::from_secs(10);
 
 /// How often it is asked whether all have told.
 const WAIT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Between two looks through all that the store holds for this node, and between two pages.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+const PAGE_PAUSE: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Amount, BudgetId, ReservationId, Timestamp, Unit};
-use rules::budget::{Account, Hold, RowKey};
+use rules::budget::{Account, Every, Hold, RowKey};
 use rules::limit::Per;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,7 @@ pub(crate) fn key_text(key: &RowKey) -> String {
         key.budget.as_str().to_owned(),
         key.unit.as_str().to_owned(),
         key.per.as_str().to_owned(),
+        key.every.as_str().to_owned(),
         key.period.as_micros(),
         subject_parts(&key.subject),
     );
@@ -43,11 +44,12 @@ pub(crate) fn key_text(key: &RowKey) -> String {
 
 /// `None` when this is no name of a row.
 pub(crate) fn key_of(text: &str) -> Option<RowKey> {
-    let KeyParts(budget, unit, per, period, subject) = serde_json::from_str(text).ok()?;
+    let KeyParts(budget, unit, per, every, period, subject) = serde_json::from_str(text).ok()?;
     Some(RowKey {
         budget: BudgetId::new(&budget),
         unit: Unit::parse(&unit).ok()?,
         per: Per::from_name(&per)?,
+        every: Every::from_name(&every)?,
         subject: subject_of(&subject)?,
         period: Timestamp::from_micros(period),
     })
@@ -123,7 +125,7 @@ pub(crate) fn event_of(bytes: &[u8]) -> Option<Event> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeyParts(String, String, String, u64, SubjectParts);
+struct KeyParts(String, String, String, String, u64, SubjectParts);
 
 #[derive(Serialize, Deserialize)]
 struct RowParts {

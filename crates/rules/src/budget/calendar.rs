@@ -52,6 +52,28 @@ pub fn zone(name: &str) -> Option<TimeZone> {
 }
 
 impl Every {
+    /// The name in documents and stores.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Quarter => "quarter",
+            Self::Year => "year",
+            Self::Lifetime => "lifetime",
+        }
+    }
+
+    /// What has this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        use Every::{Day, Hour, Lifetime, Month, Quarter, Week, Year};
+        let all = [Hour, Day, Week, Month, Quarter, Year, Lifetime];
+        all.into_iter().find(|every| every.as_str() == name)
+    }
+
     /// So many periods as a span; `None` without an end.
     fn times(self, count: i64) -> Option<Span> {
         let span = Span::new();

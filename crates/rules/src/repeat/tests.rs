@@ -9,8 +9,8 @@ const LEASE: u64 = 10;
 const WHOLE: Kept = Kept { status: 200, whole: true };
 
 /// Plays a story on one slot, a word each: `k`, `f`, `a` ask (by key, first, again), `o` asks for
-/// another request by the key; `dN` departs flight N, `vN` `wN` `uN` land it (void, whole answer,
-/// unknown), `tN` lets time pass. Flights count from 0. What is told, a letter each: Go, Wait,
+/// another request by the key; `dN` departs flight N, `vN` `wN` `uN` `gN` land it (void, whole
+/// answer, unknown, grounded), `tN` lets time pass. Flights count from 0. What is told, a letter each: Go, Wait,
 /// Answered, Unknown, Other; `!` for a flight that may not depart.
 #[track_caller]
 fn check(story: &str, expected: &str) {
@@ -23,6 +23,7 @@ fn check(story: &str, expected: &str) {
             "d" if !slot.depart(number, (now, until)) => told.push('!'),
             "d" => {}
             "v" => slot.land(number, Landing::Void, now),
+            "g" => slot.land(number, Landing::Grounded, now),
             "w" => slot.land(number, Landing::Answered(WHOLE), now),
             "u" => slot.land(number, Landing::Unknown, now),
             "t" => now += number,
@@ -69,6 +70,12 @@ fn a_key_whose_request_had_no_effect_is_free_again() {
 #[test]
 fn a_try_of_unknown_outcome_is_never_followed_by_another() {
     check("k d0 u0 k a k", "GUUU");
+}
+
+#[test]
+fn a_try_that_was_not_let_go_says_nothing_of_one_that_left() {
+    check("k t9999999 k d1 u1 g0 k", "GGU");
+    check("k g0 k", "GG");
 }
 
 #[test]

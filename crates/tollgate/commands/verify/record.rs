@@ -63,10 +63,10 @@ impl Rule {
         let found = match &self.per {
             Per::All => return Some(Arc::from("")),
             Per::Address => None,
-            // A run is a run of its agent.
+            // A run is a run of its agent, which has one without a name too.
             Per::Member(pointer) if pointer == "/run" => {
                 let part = |name: &str| record.get(name).and_then(Value::as_str);
-                part("run").map(|run| format!("{} {run}", part("agent").unwrap_or_default()))
+                part("agent").map(|agent| format!("{agent} {}", part("run").unwrap_or_default()))
             }
             Per::Member(pointer) => match record.pointer(pointer)? {
                 Value::String(text) => Some(text.clone()),

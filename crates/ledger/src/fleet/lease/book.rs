@@ -84,6 +84,7 @@ pub(crate) struct Book {
     /// Left of a lease that ended: it was not spent.
     lapsed: u32,
     always: bool,
+    is_retired: bool,
 }
 
 impl Book {
@@ -100,6 +101,7 @@ impl Book {
             not_before: 0,
             lapsed: 0,
             always,
+            is_retired: false,
         }
     }
 
@@ -168,8 +170,12 @@ impl Book {
     }
 
     /// What to ask for now; `None`: nothing.
-    pub(crate) fn decide(&self, now: u64, trip: u64, held: (u32, u64)) -> Option<Aim> {
+    pub(crate) fn decide(&mut self, now: u64, trip: u64, held: (u32, u64)) -> Option<Aim> {
         let (tokens, until) = held;
+        if self.is_exact() && now >= self.not_before {
+            // Fewer nodes may draw on it by now: the next answer says.
+            self.total = 0.0;
+        }
         let target = self.target();
         if self.is_idle(now) || (self.is_exact() && now < self.not_before) {
             return (tokens > 0).then_some(Aim { most: 0, want: 0 });
@@ -264,6 +270,17 @@ impl Book {
     }
 
     /// Forgets what is under way: whether anything was.
+    pub(crate) fn retire(&mut self) -> bool {
+        self.is_retired = true;
+        self.give_up()
+    }
+
+    /// Whether it asks for nothing any more.
+    pub(crate) const fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
+    /// Gives up what is under way; answers whether there was something.
     pub(crate) fn give_up(&mut self) -> bool {
         (self.seen, self.lapsed) = (0, 0);
         self.flight.take().is_some()

@@ -118,6 +118,9 @@ impl Holding {
     pub(crate) fn check(&self, now: u64, trip: u64, seq: &mut u64) -> Step {
         self.is_due.store(false, Ordering::Relaxed);
         let mut book = self.book.lock();
+        if book.is_retired() {
+            return Step { is_over: true, ..Step::default() };
+        }
         if let Some(step) = book.waits(now, trip) {
             return step;
         }
@@ -170,7 +173,7 @@ impl Holding {
         let mut book = self.book.lock();
         let (_, back) = self.purse.cut(0);
         self.purse.fill(0, 0);
-        let was_asked = book.give_up();
+        let was_asked = book.retire();
         *seq += 1;
         (back > 0 || was_asked).then_some(Ask { seq: *seq, back, ..Ask::default() })
     }

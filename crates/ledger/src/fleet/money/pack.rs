@@ -153,10 +153,15 @@ impl Seen {
         if numbers.epoch == epoch { numbers.last } else { 0 }
     }
 
-    /// The store says that it counted this far.
+    /// The store says that it counted this far. The answer to that call may be on its way still.
     pub(crate) fn raise(&self, epoch: u64, last: u64) {
-        if last > self.last(epoch) {
-            let _is_new = self.note(epoch, last);
+        if last <= self.last(epoch) || !self.note(epoch, last) {
+            return;
+        }
+        let mut numbers = self.0.lock();
+        if numbers.epoch == epoch && numbers.last >= last {
+            let step = u32::try_from(numbers.last - last).unwrap_or(u32::MAX);
+            numbers.recent &= !1_u64.checked_shl(step).unwrap_or(0);
         }
     }
 

@@ -8,8 +8,9 @@ use super::{Entry, Kind, Row};
 use crate::fleet::batch::number;
 use crate::fleet::key::Organisation;
 
-/// The open holds of a node as the store knows them in an epoch, the oldest first: at most
-/// [`SWEEP_MAX`], as ends of this kind. What was held stands for what it did cost.
+/// Open holds of a node as the store knows them in an epoch, the oldest first: those of a page of
+/// [`SWEEP_MAX`], as ends of this kind, and the next page if there is one. What was held stands for
+/// what it did cost.
 ///
 /// # Errors
 /// What the store or the connection says.
@@ -17,16 +18,18 @@ pub(crate) async fn held_by(
     connection: &mut MultiplexedConnection,
     organisation: &Organisation,
     (node, epoch): (&str, u64),
-    kind: Kind,
-) -> Result<Vec<Entry>, RedisError> {
+    (kind, page): (Kind, usize),
+) -> Result<(Vec<Entry>, Option<usize>), RedisError> {
     let mut command = Cmd::new();
-    command.arg("ZRANGE").arg(organisation.open(node)).arg(0).arg(SWEEP_MAX - 1);
+    let (first, last) = (page * SWEEP_MAX, (page + 1) * SWEEP_MAX - 1);
+    command.arg("ZRANGE").arg(organisation.open(node)).arg(first).arg(last);
     let names: Vec<String> = command.query_async(connection).await?;
     let ids: Vec<u128> =
         names.iter().filter_map(|name| u128::from_str_radix(name, 16).ok()).collect();
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
+    let next = (names.len() == SWEEP_MAX).then_some(page + 1);
     let mut command = Cmd::new();
     command.arg("MGET");
     for id in &ids {
@@ -34,7 +37,8 @@ pub(crate) async fn held_by(
     }
     let records: Vec<Option<Vec<u8>>> = command.query_async(connection).await?;
     let found = ids.iter().zip(&records);
-    Ok(found.filter_map(|(id, record)| entry(*id, record.as_deref()?, epoch, kind)).collect())
+    let found = found.filter_map(|(id, record)| entry(*id, record.as_deref()?, epoch, kind));
+    Ok((found.collect(), next))
 }
 
 /// A record as `hold.lua` writes it.
@@ -61,15 +65,22 @@ fn entry(id: u128, mut record: &[u8], epoch: u64, kind: Kind) -> Option<Entry> {
     Some(Entry { id, check: *check, kind, parts })
 }
 
-/// Goes on without what a node has spent. It counts again when the node comes back.
+/// Goes on without what a node has spent. It counts again when the node comes back. `false` where
+/// the node has told something in this epoch: it would count twice.
 ///
 /// # Errors
 /// What the store or the connection says.
 pub(crate) async fn excuse(
     connection: &mut MultiplexedConnection,
     organisation: &Organisation,
-    node: &str,
-) -> Result<(), RedisError> {
+    (node, epoch): (&str, u64),
+) -> Result<bool, RedisError> {
+    let mut command = Cmd::new();
+    command.arg("HGET").arg(organisation.nodes()).arg(node);
+    let known: Option<Vec<u8>> = command.query_async(connection).await?;
+    if known.is_some_and(|known| number(&mut known.as_slice()) == Some(epoch)) {
+        return Ok(false);
+    }
     // No epoch, nothing told, no names on its disk.
     let mut value = [0_u8; 19];
     if let Some(whole) = value.get_mut(16) {
@@ -77,7 +88,7 @@ pub(crate) async fn excuse(
     }
     let mut command = Cmd::new();
     command.arg("HSET").arg(organisation.nodes()).arg(node).arg(&value[..]);
-    command.query_async::<u64>(connection).await.map(drop)
+    command.query_async::<u64>(connection).await.map(|_| true)
 }
 
 /// How `hold.lua` marks an open hold, and `report.lua` a node that is excused.
@@ -85,4 +96,4 @@ const RESERVED: u8 = 1;
 const EXCUSED: u8 = 2;
 
 /// Holds that are looked at in one go.
-const SWEEP_MAX: isize = 512;
+const SWEEP_MAX: usize = 512;

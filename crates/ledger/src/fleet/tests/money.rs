@@ -311,7 +311,7 @@ async fn an_operator_goes_on_without_a_node_and_charges_what_it_held() {
     while held(&node, &ten, 1).await.is_ok() {}
     wait_for("money to be closed", || (!node.is_open()).then_some(()));
     super::is_up(&node).await;
-    assert!(node.excuse("gone").await);
+    assert_eq!(node.excuse("gone").await, Some(true));
     is_open(&node).await;
     assert_eq!(node.money().nodes["gone"], crate::Telling::Excused);
     gone.till.purse.silence(false);
