@@ -152,3 +152,52 @@ const NO_LEDGER: &str = "the ledger cannot count this request now";
 /// Requests of a node that wait for their turn at once. When as many wait, the next is refused
 /// with `gate.queue_full`.
 const QUEUED_MAX: i64 = 20_000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{Amount, BudgetId, Timestamp, Unit};
+    use rules::budget::{Budget, Calendar, Durability, Hold, RowKey, WhenShort};
+    use rules::limit::{OnOutage, Per};
+    use rules::plan::{Plan, Subject};
+    use rules::selector::Selector;
+
+    use super::{NO_ACCOUNT, without_ledger};
+
+    fn hold((shadow, on_outage): (bool, OnOutage)) -> Hold {
+        let budget = Budget {
+            id: BudgetId::new("b"),
+            per: Per::Run,
+            unit: Unit::requests(),
+            amount: Amount::ZERO,
+            calendar: Calendar::lifetime(),
+            selector: Selector::default(),
+            thresholds: Vec::new(),
+            webhook: None,
+            when_short: WhenShort::Refuse,
+            on_outage,
+            durability: Durability::Journal,
+            shadow,
+        };
+        let subject = Subject::Text(Arc::from("alice"));
+        let row = RowKey::of(&budget, subject, Timestamp::default());
+        Hold { row, amount: Amount::ZERO, budget: Arc::new(budget), tariff: None }
+    }
+
+    #[test]
+    fn what_cannot_be_counted_passes_only_if_nobody_refuses_it() {
+        let (shadow, allows) = ((true, OnOutage::Refuse), (false, OnOutage::Allow));
+        let refuses = (false, OnOutage::Refuse);
+        for (holds, passes) in [
+            (vec![shadow], true),
+            (vec![shadow, allows], true),
+            (vec![shadow, refuses], false),
+            (vec![refuses, allows], false),
+        ] {
+            let holds: Vec<Hold> = holds.into_iter().map(hold).collect();
+            let plan = Plan { holds, ..Plan::default() };
+            assert_eq!(without_ledger(&plan, NO_ACCOUNT).is_ok(), passes, "{:?}", plan.holds);
+        }
+    }
+}
