@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{Clock, Uptime};
+use rules::limit::Short;
 use rules::plan::Plan;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -264,14 +265,8 @@ impl Pending {
         let found = found.ok().and_then(Result::ok).ok_or(Denial::Away)?;
         let settled = settle(plan, &wants, &found, held.as_ref().map(|(held, _)| held));
         if let (Err(Denial::Short { .. }), Some((shut, asked))) = (&settled, notes) {
-            // What leases gave was not asked for.
-            let mut exact = wants.iter().zip(&found.used);
-            let shorts = (0..plan.draws.len()).map(|at| {
-                let is_held = held.as_ref().is_some_and(|(held, _)| held.found(at).is_some());
-                let (want, used) = if is_held { None } else { exact.next() }?;
-                want.coarse.take(*used, want.cost).err()
-            });
-            shut.note(plan, shorts, asked);
+            let is_held = |at| held.as_ref().is_some_and(|(held, _)| held.found(at).is_some());
+            shut.note(plan, shorts((&wants, &found), is_held), asked);
         }
         let reservation = match claim {
             None => settled?,
@@ -282,6 +277,18 @@ impl Pending {
         }
         Ok(reservation)
     }
+}
+
+/// How the store found each draw of a plan short, in their order. What is held was not asked for.
+fn shorts<'a>(
+    (wants, found): (&'a [Want], &'a Found),
+    is_held: impl Fn(usize) -> bool + 'a,
+) -> impl Iterator<Item = Option<Short>> + 'a {
+    let mut exact = wants.iter().zip(&found.used);
+    (0..).map(move |at| {
+        let (want, used) = if is_held(at) { None } else { exact.next() }?;
+        want.coarse.take(*used, want.cost).err()
+    })
 }
 
 /// What the store's decision means: the arithmetic of the embedded ledger on the levels found, with

@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 
 use self::store::{Store, wait_for};
 use super::{
-    Address, Arc, ClientConfig, Denial, Duration, Fleet, Metrics, Options, Organisation, Plan,
-    Reservation, TaskTracker,
+    Address, Arc, ClientConfig, Denial, Duration, Fleet, Found, Metrics, Options, Organisation,
+    Plan, Reservation, TaskTracker, shorts, wants,
 };
 use crate::simulation::{is_kept, worst};
 use crate::{Answer, Embedded, Ledger};
@@ -232,4 +232,14 @@ async fn a_rush_on_an_empty_bucket_asks_the_store_seldom() {
     assert_eq!(passed, 3);
     // Three that passed, and one at the most in each of six times 50 ms.
     assert!(asked <= 3 + 1 + 6, "{asked}");
+}
+
+#[test]
+fn what_was_refused_is_the_draw_that_was_asked_for_and_not_one_that_is_held() {
+    let bucket = per_second("1", "5");
+    let plan = plan(vec![draw("leased", bucket), draw("exact", bucket)]);
+    let wants = wants(&Organisation::default(), &plan, |at| at == 0);
+    let found = Found { at: 0, granted: false, used: vec![bucket.capacity()], holds: None };
+    let shorts: Vec<_> = shorts((&wants, &found), |at| at == 0).take(2).collect();
+    assert_eq!(shorts, [None, Some(Short::For(Duration::from_secs(1)))]);
 }
