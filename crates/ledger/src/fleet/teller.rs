@@ -238,6 +238,7 @@ impl Shard {
             }
             Done::Swept(held, next) => {
                 let strangers = self.purse.strangers(held);
+                self.purse.prune();
                 // What is void leaves the list: the same page has others then.
                 let is_clean = strangers.is_empty();
                 teller.sweep.1 = if is_clean { next.unwrap_or(0) } else { teller.sweep.1 };

@@ -194,12 +194,8 @@ impl Books {
         self.send(Entry { id, check: [0; 8], kind: Kind::Adjust, parts }, draft);
     }
 
-    /// Everything this node has spent and holds. What has ended is in it and is not sent any more.
-    pub(crate) fn report(&mut self, epoch: u64, now_ms: u64, draft: &mut Draft) -> Report {
-        self.epoch = epoch;
-        for entry in self.queue.drain(..).chain(self.flying.drain(..)) {
-            keep::taken(draft, entry.id);
-        }
+    /// Forgets what was spent in periods that are long over.
+    pub(crate) fn prune(&mut self, now_ms: u64, draft: &mut Draft) {
         self.shares.retain(|key, share| {
             let is_kept = share.expires == 0 || share.expires > now_ms;
             if !is_kept {
@@ -207,6 +203,15 @@ impl Books {
             }
             is_kept
         });
+    }
+
+    /// Everything this node has spent and holds. What has ended is in it and is not sent any more.
+    pub(crate) fn report(&mut self, epoch: u64, now_ms: u64, draft: &mut Draft) -> Report {
+        self.epoch = epoch;
+        for entry in self.queue.drain(..).chain(self.flying.drain(..)) {
+            keep::taken(draft, entry.id);
+        }
+        self.prune(now_ms, draft);
         let held = self.open.values().filter(|open| open.is_held);
         let held = held.map(|open| (&*open.wanted, open.deadline));
         let over = self.over.how.iter().map(|(id, (check, state))| (*id, *check, *state));

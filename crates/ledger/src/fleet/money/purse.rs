@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use model::{Amount, Clock};
 use parking_lot::Mutex;
@@ -31,6 +31,8 @@ pub(crate) struct Purse {
     thresholds: Counter,
     /// Rings when an end waits for the store.
     pub(crate) work: Notify,
+    /// When rows were last pruned, in milliseconds since 1970.
+    pruned: AtomicU64,
     clock: Arc<dyn Clock>,
 }
 
@@ -67,6 +69,7 @@ impl Purse {
             nodes: Mutex::default(),
             thresholds,
             work: Notify::new(),
+            pruned: AtomicU64::new(0),
             clock,
         })
     }
@@ -217,6 +220,16 @@ impl Purse {
         self.change(|books, draft| books.report(epoch, now, draft)).0
     }
 
+    /// Forgets what was spent in periods that are long over; at most once an hour.
+    pub(crate) fn prune(&self) {
+        let now = self.clock.now().as_millis();
+        let pruned = self.pruned.load(Ordering::Relaxed);
+        if now.saturating_sub(pruned) >= PRUNE_PAUSE_MS {
+            self.pruned.store(now, Ordering::Relaxed);
+            self.change(|books, draft| books.prune(now, draft));
+        }
+    }
+
     /// Some of the ends that wait; they are on their way until [`Purse::landed`] or
     /// [`Purse::strayed`].
     pub(crate) fn fly(&self) -> Vec<Entry> {
@@ -262,3 +275,6 @@ impl std::fmt::Debug for Purse {
         f.debug_struct("Purse").field("is_open", &self.is_open).finish_non_exhaustive()
     }
 }
+
+/// An hour.
+const PRUNE_PAUSE_MS: u64 = 3_600_000;
