@@ -117,13 +117,14 @@ fn looked_up() {
         address: format!("redis://127.0.0.1:{}", redis.port).parse().expect("a URL"),
         tls: tls(),
         organisation: Organisation::default(),
+        node: Arc::from("a"),
         directory: None,
         patience: PATIENCE.saturating_mul(20),
         metrics: Metrics::default(),
     };
     let fleet = {
         let _control = control.enter();
-        Fleet::start(options, Arc::clone(&clock), &TaskTracker::new())
+        Fleet::start(options, Arc::clone(&clock), &TaskTracker::new()).expect("no journal")
     };
     while !fleet.is_up() {
         std::thread::park_timeout(Duration::from_millis(5));
