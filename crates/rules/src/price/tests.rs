@@ -185,9 +185,11 @@ fn nothing_is_due_for_a_refused_call_and_something_for_a_broken_one() {
     for status in [200, 201, 299, 500, 503] {
         check_charge(model_price(false), status, &[body], "0.0045");
     }
-    for status in [101, 302, 400, 409, 429, 499] {
+    for status in [100, 302, 400, 409, 429, 499] {
         check_charge(model_price(false), status, &[body], "0");
     }
+    // What is spoken then says nothing of a cost: it is what was held.
+    check_charge(model_price(false), 101, &[], "5");
     let free_errors = Price { due: Due { statuses: vec![(200, 200)] }, ..model_price(false) };
     check_charge(free_errors.clone(), 201, &[body], "0");
     check_charge(free_errors, 500, &[body], "0");
