@@ -55,10 +55,7 @@ impl Desk {
             About::Accounts => {
                 let mut rows = accounts.list(&budget.id);
                 // What the budget has counted before it was changed stands in the history alone.
-                rows.retain(|row| {
-                    let now = RowKey::of(&budget, row.row.subject.clone(), row.row.period);
-                    row.row == now
-                });
+                rows.retain(|row| row.row.is_of(&budget));
                 let total = rows.len();
                 rows.sort_by_key(|row| std::cmp::Reverse((row.row.period, row.account.posted)));
                 let rows = rows.iter().take(ACCOUNTS_SHOWN_MAX).map(|row| shown(&budget, row));

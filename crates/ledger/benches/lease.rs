@@ -4,9 +4,9 @@
 //! burst + rate · w, in tokens; `use` is what was admitted of what one bucket for all, asked
 //! without delay, admits.
 
-use std::io::Write as _;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+#[path = "store/redis.rs"]
+mod redis_store;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 /// As the binary has it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use redis_store::{Redis, tell, tls};
 
 fn main() {
     hot();
@@ -176,43 +177,6 @@ fn plan() -> Plan {
     };
     let draws = ["agent", "team", "organisation", "upstream"].map(draw).into();
     Plan { draws, ..Plan::default() }
-}
-
-fn tls() -> Arc<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS");
-    let roots = rustls::RootCertStore::empty();
-    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// A Redis for the run.
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = probe.local_addr().expect("an address").port();
-        drop(probe);
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        let child = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
-        Self { child, port }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn tell(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("somebody reads");
 }
 
 const ROUNDS: u32 = 10_000_000;

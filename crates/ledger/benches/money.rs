@@ -3,15 +3,18 @@
 //! and settles. Callers ask one after the other, each as soon as it was answered. Then Redis is
 //! flushed, and the time is taken until a call may hold again and nothing is missing.
 
-use std::io::Write as _;
-use std::net::TcpListener;
+#[path = "store/redis.rs"]
+mod redis_store;
+#[path = "store/spent.rs"]
+mod spent;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::{Answer, Embedded, Fleet, Ledger, Metrics, Options, Organisation, PATIENCE};
 use model::{Amount, BudgetId, Clock, ReservationId, SystemClock, Timestamp, Unit, Uptime};
+use redis_store::{Redis, tell, tls};
 use rules::budget::{Budget, Calendar, Durability, Hold, RowKey, WhenShort};
 use rules::limit::{OnOutage, Per, Selector};
 use rules::plan::{Plan, Subject};
@@ -242,31 +245,7 @@ fn plan(id: u128, budgets: &[Arc<Budget>; 3], caller: usize) -> Plan {
     Plan { id: ReservationId(id), holds, ..Plan::default() }
 }
 
-fn tls() -> Arc<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS");
-    let roots = rustls::RootCertStore::empty();
-    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// A Redis for the run.
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
 impl Redis {
-    fn start() -> Self {
-        let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = probe.local_addr().expect("an address").port();
-        drop(probe);
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        let child = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
-        Self { child, port }
-    }
-
     /// The median time of a call that does nothing.
     fn trip(&self, clock: &dyn Clock) -> Duration {
         let mut connection = self.connection();
@@ -281,18 +260,6 @@ impl Redis {
         trips.get(1_000).copied().unwrap_or_default()
     }
 
-    fn connection(&self) -> redis::Connection {
-        let url = format!("redis://127.0.0.1:{}", self.port);
-        let client = redis::Client::open(url).expect("a URL");
-        loop {
-            // It may not listen yet.
-            if let Ok(connection) = client.get_connection() {
-                return connection;
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
-
     fn size(&self) -> u64 {
         redis::cmd("DBSIZE").query(&mut self.connection()).expect("a size")
     }
@@ -300,34 +267,6 @@ impl Redis {
     fn flush(&self) {
         redis::cmd("FLUSHALL").exec(&mut self.connection()).expect("a flush");
     }
-
-    /// Script calls so far, and microseconds of its main thread's processor time.
-    fn spent(&self) -> (f64, f64) {
-        let mut connection = self.connection();
-        let mut info = |section: &str| -> String {
-            redis::cmd("INFO").arg(section).query(&mut connection).expect("INFO")
-        };
-        let (stats, cpu) = (info("commandstats"), info("cpu"));
-        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-        let calls = calls.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0.0);
-        let used = |name: &str| -> f64 {
-            let line = cpu.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
-        };
-        let seconds = used("used_cpu_sys_main_thread:") + used("used_cpu_user_main_thread:");
-        (calls, seconds * 1e6)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn tell(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("somebody reads");
 }
 
 /// Each run's length.

@@ -2,14 +2,17 @@
 //! hand. Each request draws on four buckets: its agent's, its team's, the organisation's and the
 //! upstream's. Callers ask one after the other, each as soon as it was answered.
 
-use std::io::Write as _;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+#[path = "store/redis.rs"]
+mod redis_store;
+#[path = "store/spent.rs"]
+mod spent;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::{Answer, Embedded, Fleet, Ledger, Metrics, Options, Organisation, PATIENCE};
 use model::{Bucket, Clock, LimitId, SystemClock, Tokens, Uptime};
+use redis_store::{Redis, tell, tls};
 use rules::limit::{Limit, Mode, OnOutage, Per, Selector};
 use rules::plan::{BucketKey, Draw, DrawRule, Plan, Scope, Subject};
 use tokio::task::JoinSet;
@@ -140,62 +143,6 @@ fn plan(caller: usize) -> Plan {
         }
     };
     Plan { draws: names.into_iter().map(draw).collect(), ..Plan::default() }
-}
-
-fn tls() -> Arc<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS");
-    let roots = rustls::RootCertStore::empty();
-    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// A Redis for the run.
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = probe.local_addr().expect("an address").port();
-        drop(probe);
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        let child = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
-        Self { child, port }
-    }
-
-    /// Script calls so far, and microseconds of its main thread's processor time.
-    fn spent(&self) -> (f64, f64) {
-        let url = format!("redis://127.0.0.1:{}", self.port);
-        let client = redis::Client::open(url).expect("a URL");
-        let mut connection = client.get_connection().expect("a connection");
-        let mut info = |section: &str| -> String {
-            redis::cmd("INFO").arg(section).query(&mut connection).expect("INFO")
-        };
-        let (stats, cpu) = (info("commandstats"), info("cpu"));
-        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-        let calls = calls.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0.0);
-        let used = |name: &str| -> f64 {
-            let line = cpu.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
-        };
-        let seconds = used("used_cpu_sys_main_thread:") + used("used_cpu_user_main_thread:");
-        (calls, seconds * 1e6)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn tell(line: &str) {
-    writeln!(std::io::stdout(), "{line}").expect("somebody reads");
 }
 
 /// Each run's length.

@@ -138,7 +138,7 @@ impl Fleet {
             tasks: tasks.clone(),
         };
         let (road, roads) = watch::channel(None);
-        let call_max = patience * 4 / 5;
+        let call_max = call_max(patience);
         let (due, falls_due) = mpsc::channel(QUEUE_MAX);
         let table = Arc::new(Table::new(LEASES_MAX));
         let desk = Desk { table: Arc::clone(&table), due, clock: Arc::clone(&clock) };
@@ -241,7 +241,7 @@ impl Fleet {
     /// The link in use, and how long a call of it may take.
     pub(crate) fn road(&self) -> Option<(Road, Duration)> {
         let road = self.roads.borrow().clone();
-        road.map(|road| (road, self.patience * 4 / 5))
+        road.map(|road| (road, call_max(self.patience)))
     }
 
     pub(crate) const fn organisation(&self) -> &Organisation {
@@ -277,6 +277,11 @@ impl Pending {
         }
         Ok(reservation)
     }
+}
+
+/// How long one call may take: the rest is for the way to it.
+fn call_max(patience: Duration) -> Duration {
+    patience * 4 / 5
 }
 
 /// How the store found each draw of a plan short, in their order. What is held was not asked for.

@@ -133,6 +133,14 @@ impl RowKey {
         let every = calendar.every();
         Self { budget: id.clone(), unit: unit.clone(), per: *per, subject, every, period }
     }
+
+    /// Whether a budget, as it is, counts in this row.
+    #[must_use]
+    pub fn is_of(&self, budget: &Budget) -> bool {
+        let Budget { id, unit, per, calendar, .. } = budget;
+        let is_same = self.budget == *id && self.unit == *unit && self.per == *per;
+        is_same && self.every == calendar.every()
+    }
 }
 
 impl Account {

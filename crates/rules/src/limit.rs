@@ -58,19 +58,26 @@ impl Per {
     /// What has this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|per| per.as_str() == name)
+        Self::NAMED.iter().find(|(named, _)| *named == name).map(|(_, per)| *per)
     }
 
-    const ALL: [Self; 8] = [
-        Self::Organisation,
-        Self::Team,
-        Self::Agent,
-        Self::Run,
-        Self::Route,
-        Self::Operation,
-        Self::Upstream,
-        Self::Address,
+    /// Each, with its name.
+    pub const NAMED: &'static [(&'static str, Self)] = &[
+        Self::Organisation.named(),
+        Self::Team.named(),
+        Self::Agent.named(),
+        Self::Run.named(),
+        Self::Route.named(),
+        Self::Operation.named(),
+        Self::Upstream.named(),
+        Self::Address.named(),
     ];
+
+    /// With its name, as a choice of a document.
+    #[must_use]
+    pub const fn named(self) -> (&'static str, Self) {
+        (self.as_str(), self)
+    }
 }
 
 /// What a limit does when the ledger cannot answer.

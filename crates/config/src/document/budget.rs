@@ -45,12 +45,8 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Budg
     })
 }
 
-const PER: &[(&str, Per)] = &[
-    ("organisation", Per::Organisation),
-    ("team", Per::Team),
-    ("agent", Per::Agent),
-    ("run", Per::Run),
-];
+const PER: &[(&str, Per)] =
+    &[Per::Organisation.named(), Per::Team.named(), Per::Agent.named(), Per::Run.named()];
 const PER_REFUSED: &[(&str, &str)] = &[
     ("route", "has no budget: take `organisation` with a `match` of that route"),
     ("address", "has no budget: money belongs to somebody who is known"),
@@ -64,16 +60,6 @@ const DURABILITY: &[(&str, Durability)] =
     &[("store", Durability::Store), ("journal", Durability::Journal)];
 const DURABILITY_REFUSED: &[(&str, &str)] =
     &[("peer", "is not served yet: no second node keeps a journal; take `journal`")];
-
-const EVERY: &[(&str, Every)] = &[
-    ("hour", Every::Hour),
-    ("day", Every::Day),
-    ("week", Every::Week),
-    ("month", Every::Month),
-    ("quarter", Every::Quarter),
-    ("year", Every::Year),
-    ("lifetime", Every::Lifetime),
-];
 
 /// Reads the name of a unit.
 pub(crate) fn unit<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Unit> {
@@ -113,7 +99,7 @@ pub(crate) fn quoted<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<&'
 
 fn period<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Calendar> {
     let mut object = reader.object(value)?;
-    let every = object.required("every", one_of(EVERY, &[]));
+    let every = object.required("every", one_of(Every::NAMED, &[]));
     let named = object.optional("zone", pattern((1, 64), zone_named));
     let anchor = object.optional("anchor", pattern((1, 64), moment));
     if every == Some(Every::Lifetime) {

@@ -15,7 +15,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Limi
     let limit_id = LimitId::new(reader.id().unwrap_or_default());
     let mut object = reader.object(value)?;
     head::read(&mut object);
-    let per = object.required("per", one_of(PER, &[]));
+    let per = object.required("per", one_of(Per::NAMED, &[]));
     let selector = object.optional("match", selector).unwrap_or_default();
     let bucket = bucket(&mut object);
     let mode = object.optional("mode", one_of(MODE, &[]));
@@ -32,17 +32,6 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Limi
         shadow,
     })
 }
-
-const PER: &[(&str, Per)] = &[
-    ("organisation", Per::Organisation),
-    ("team", Per::Team),
-    ("agent", Per::Agent),
-    ("run", Per::Run),
-    ("route", Per::Route),
-    ("operation", Per::Operation),
-    ("upstream", Per::Upstream),
-    ("address", Per::Address),
-];
 
 const MODE: &[(&str, Mode)] =
     &[("exact", Mode::Exact), ("leased", Mode::Leased), ("auto", Mode::Auto)];

@@ -1,4 +1,5 @@
--- What every script that draws on buckets begins with: the epoch, the rules and the buckets.
+-- What every script that draws on buckets goes on with, behind `epoch.lua`: the rules and the
+-- buckets.
 --
 -- KEYS[1]   the epoch; KEYS[2…] the buckets
 -- ARGV[1]   the epoch the caller knows
@@ -10,23 +11,11 @@
 -- granted fresh`. Numbers are integers below 2^53, which Lua keeps exactly. They travel as eight
 -- bytes, since Lua writes only 14 digits; a node's name is eight bytes that are never a number.
 
-local LONGEST_STEP_BACK = 10000000 -- µs
 local SLACK = 1000 -- ms
 local LARGEST = 4503599627370496 -- 2^52
 local HEAD, LEASE = 24, 37 -- bytes
 
-local read, write, floor = struct.unpack, struct.pack, math.floor
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local stored = redis.call('GET', KEYS[1])
-if not stored then return '' end
-local began, since, last = read('<I8I8I8', stored)
-if began ~= tonumber(ARGV[1]) or last - now > LONGEST_STEP_BACK then return '' end
-if now < last then
-  now = last
-elseif now > last then
-  redis.call('SETRANGE', KEYS[1], 16, write('<I8', now))
-end
+local floor = math.floor
 
 local refill, unit, capacity, tick = {}, {}, {}, {}
 for r = 1, #ARGV[2] / 32 do

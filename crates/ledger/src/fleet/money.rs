@@ -183,6 +183,7 @@ pub(crate) fn judge(plan: &Plan, found: &FoundHolds) -> Option<Option<Denial>> {
 
 pub(crate) static HOLD: Script = Script::new(concat!(
     include_str!("money/hold.lua"),
+    include_str!("epoch.lua"),
     include_str!("bucket.lua"),
     include_str!("take.lua")
 ));

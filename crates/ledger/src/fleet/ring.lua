@@ -1,5 +1,5 @@
 -- One step of what is known of a credential at its upstream: `rules::quota::Principal::step`, by
--- the store's clock. Its names are those of the rules, where the reasons stand.
+-- the store's clock, behind `epoch.lua`. Its names are those of the rules, where the reasons stand.
 --
 -- KEYS[1]   the epoch; KEYS[2] the state; KEYS[3], KEYS[4] who waits: with the reserve, without;
 --           KEYS[5] calls by slot
@@ -10,24 +10,13 @@
 -- Answers what the step answers (see `ring.rs`). Nothing, if the caller knows another epoch.
 -- Numbers are integers below 2^53, which Lua keeps exactly; times are in milliseconds.
 
-local LONGEST_STEP_BACK = 10000000 -- µs
 local NEVER = 9007199254740991
 local WAITING_MAX, GRANTS_MAX = 16384, 256
 local AWAY, GONE, PROBE, BLOCKED_MAX = 1000, 60000, 30000, 86400000
 local SLACK = 120000
 
-local read, write, max, min = struct.unpack, struct.pack, math.max, math.min
-local time = redis.call('TIME')
-local micros = time[1] * 1000000 + time[2]
-local stored = redis.call('GET', KEYS[1])
-if not stored then return '' end
-local began, since, last = read('<I8I8I8', stored)
-if began ~= tonumber(ARGV[1]) or last - micros > LONGEST_STEP_BACK then return '' end
-if micros < last then
-  micros = last
-elseif micros > last then
-  redis.call('SETRANGE', KEYS[1], 16, write('<I8', micros))
-end
+local max, min = math.max, math.min
+local micros = now
 
 local function over(a, b) return (a - a % b) / b end
 local function ceil(a, b) return over(a + b - 1, b) end

@@ -125,7 +125,7 @@ fn byte(bytes: &mut &[u8]) -> Option<u8> {
     Some(*byte)
 }
 
-static RING: Script = Script::new(include_str!("ring.lua"));
+static RING: Script = Script::new(concat!(include_str!("epoch.lua"), include_str!("ring.lua")));
 
 /// Stands for a number that is not given: the largest that Lua keeps exactly.
 const NOTHING: u64 = (1 << 53) - 1;

@@ -327,8 +327,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Draws alone; see `HOLD` for what takes money too.
-static TAKE: Script =
-    Script::new(concat!("local money\n", include_str!("bucket.lua"), include_str!("take.lua")));
+static TAKE: Script = Script::new(concat!(
+    "local money\n",
+    include_str!("epoch.lua"),
+    include_str!("bucket.lua"),
+    include_str!("take.lua")
+));
 
 /// Calls under way at once: while the store works on one, the next travels.
 const CALLS_MAX: usize = 2;

@@ -69,9 +69,22 @@ impl Every {
     /// What has this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        use Every::{Day, Hour, Lifetime, Month, Quarter, Week, Year};
-        let all = [Hour, Day, Week, Month, Quarter, Year, Lifetime];
-        all.into_iter().find(|every| every.as_str() == name)
+        Self::NAMED.iter().find(|(named, _)| *named == name).map(|(_, every)| *every)
+    }
+
+    /// Each, with its name.
+    pub const NAMED: &'static [(&'static str, Self)] = &[
+        Self::Hour.named(),
+        Self::Day.named(),
+        Self::Week.named(),
+        Self::Month.named(),
+        Self::Quarter.named(),
+        Self::Year.named(),
+        Self::Lifetime.named(),
+    ];
+
+    const fn named(self) -> (&'static str, Self) {
+        (self.as_str(), self)
     }
 
     /// So many periods as a span; `None` without an end.

@@ -42,14 +42,9 @@ impl Rule {
     pub(super) fn of(limit: &Limit) -> Self {
         use rules::limit::Per as Kind;
         let per = match limit.per {
-            Kind::Organisation => Per::of("organisation"),
-            Kind::Team => Per::of("team"),
-            Kind::Agent => Per::of("agent"),
-            Kind::Run => Per::of("run"),
-            Kind::Route => Per::of("route"),
-            Kind::Operation => Per::of("operation"),
-            Kind::Upstream => Per::of("/upstream/id"),
             Kind::Address => Per::Address,
+            Kind::Upstream => Per::of("/upstream/id"),
+            per => Per::of(per.as_str()),
         };
         Self { id: Some(limit.id.shared()), bucket: limit.bucket, per }
     }

@@ -304,8 +304,11 @@ impl Keeper {
     }
 }
 
-static LEASE: Script =
-    Script::new(concat!(include_str!("../bucket.lua"), include_str!("../lease.lua")));
+static LEASE: Script = Script::new(concat!(
+    include_str!("../epoch.lua"),
+    include_str!("../bucket.lua"),
+    include_str!("../lease.lua")
+));
 
 /// Calls under way at once.
 const CALLS_MAX: usize = 2;

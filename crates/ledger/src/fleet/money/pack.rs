@@ -138,6 +138,14 @@ struct Numbers {
     recent: u64,
 }
 
+impl Numbers {
+    /// A greater number was given; whether it was answered is not said.
+    fn go_on_to(&mut self, last: u64) {
+        let step = u32::try_from(last - self.last).unwrap_or(u32::MAX);
+        (self.last, self.recent) = (last, self.recent.checked_shl(step).unwrap_or(0));
+    }
+}
+
 impl Seen {
     /// Begins an epoch at the number that the store knows. In one that goes on nothing changes.
     pub(crate) fn begin(&self, epoch: u64, last: u64) {
@@ -155,13 +163,11 @@ impl Seen {
 
     /// The store says that it counted this far. The answer to that call may be on its way still.
     pub(crate) fn raise(&self, epoch: u64, last: u64) {
-        if last <= self.last(epoch) || !self.note(epoch, last) {
-            return;
-        }
         let mut numbers = self.0.lock();
-        if numbers.epoch == epoch && numbers.last >= last {
-            let step = u32::try_from(numbers.last - last).unwrap_or(u32::MAX);
-            numbers.recent &= !1_u64.checked_shl(step).unwrap_or(0);
+        if numbers.epoch != epoch {
+            *numbers = Numbers { epoch, last, recent: 0 };
+        } else if last > numbers.last {
+            numbers.go_on_to(last);
         }
     }
 
@@ -174,9 +180,8 @@ impl Seen {
             return true;
         }
         if number > numbers.last {
-            let step = u32::try_from(number - numbers.last).unwrap_or(u32::MAX);
-            numbers.recent = numbers.recent.checked_shl(step).unwrap_or(0) | 1;
-            numbers.last = number;
+            numbers.go_on_to(number);
+            numbers.recent |= 1;
             return true;
         }
         // Few calls are under way at once: none is answered 64 others late.

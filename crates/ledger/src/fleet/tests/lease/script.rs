@@ -34,7 +34,11 @@ impl Raw {
 
     fn renew(&mut self, node: u64, renewals: &[Renewal]) -> (u64, Vec<Reply>) {
         let Arguments { keys, rules, renewals: packed } = Arguments::pack(renewals);
-        let text = concat!(include_str!("../../bucket.lua"), include_str!("../../lease.lua"));
+        let text = concat!(
+            include_str!("../../epoch.lua"),
+            include_str!("../../bucket.lua"),
+            include_str!("../../lease.lua")
+        );
         let answer = self.call(text, &keys, &[&rules, &node.to_le_bytes(), &packed]);
         unpack(&answer, renewals.len()).unwrap()
     }
@@ -62,6 +66,7 @@ impl Raw {
             batch::Arguments::pack(&organisation, &asks);
         let text = concat!(
             "local money\n",
+            include_str!("../../epoch.lua"),
             include_str!("../../bucket.lua"),
             include_str!("../../take.lua")
         );
