@@ -2,9 +2,10 @@
 """Figures of a cluster of three nodes on this machine.
 
 Changes acknowledged per second with 1, 16 and 128 callers, at the leader and at a follower; from a
-write to its being live on all nodes; from the end of the leader to the next acknowledged change,
-with every acknowledged change looked for afterwards; and what a request costs at a member, over
-what it costs at a node that is alone, in turns. Needs nginx and wrk.
+write to its being live on all nodes; from a suspension to the last node's refusal; from the end of
+the leader to the next acknowledged change, with every acknowledged change looked for afterwards;
+and what a request costs at a member, over what it costs at a node that is alone, in turns. Needs
+nginx and wrk.
 Usage: benches/cluster.py TOLLGATE_BINARY [SECONDS] [ROUNDS]. Loopback only.
 """
 
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -176,6 +178,58 @@ def failover(nodes, rounds):
     print(f"failover: {shown} s; none of {len(made)} acknowledged changes lost")
 
 
+def suspension(nodes, role, asked, rounds=30):
+    """From the call that suspends an agent to its first refusal at the last node, asked all the
+    time. Its requests go nowhere: one that is let through is answered with 502."""
+    agent = {"username": "alice", "plugins": {"key-auth": {"key": "alice-key"}}}
+    upstream = {"nodes": {f"127.0.0.1:{free_port()}": 1}}
+    route = {"uri": "/s", "plugins": {"key-auth": {}}, "upstream": upstream}
+    nodes[0].ask("PUT", "/admin/consumers/alice", agent)
+    nodes[0].ask("PUT", "/admin/routes/s?wait=all", route)
+    path, taken = "/admin/suspensions/agent/alice", []
+    for _ in range(rounds):
+        callers = [Caller(node) for node in nodes]
+        begun = time.monotonic()
+        status, answer = asked.ask("PUT", path, {"reason": "measured"})
+        assert (status, answer["reach"]) == (200, "cluster"), answer
+        taken.append((max(caller.refused() for caller in callers) - begun) * 1e3)
+        assert asked.ask("DELETE", path)[0] == 200
+        for node in nodes:
+            while Caller(node, starts=False).once() == 403:
+                time.sleep(0.01)
+    taken.sort()
+    print(
+        f"suspension to the last node's refusal, asked at the {role}: p50"
+        f" {taken[rounds // 2]:.1f} ms, most {taken[-1]:.1f} ms"
+    )
+
+
+class Caller:
+    """Asks a node for what a suspended agent is refused, again and again."""
+
+    def __init__(self, node, starts=True):
+        self.connection = http.client.HTTPConnection(node.http, timeout=10)
+        self.thread = threading.Thread(target=self.run)
+        self.first = None
+        if starts:
+            self.thread.start()
+
+    def run(self):
+        while self.first is None:
+            if self.once() == 403:
+                self.first = time.monotonic()
+
+    def once(self):
+        self.connection.request("GET", "/s", headers={"apikey": "alice-key"})
+        answer = self.connection.getresponse()
+        answer.read()
+        return answer.status
+
+    def refused(self):
+        self.thread.join()
+        return self.first
+
+
 def request_cost(binary, folder, nodes, seconds, rounds):
     """CPU of a request at a member, over that at a node alone."""
     tiny = free_port()
@@ -215,6 +269,7 @@ def main():
             for node, role in ((leader, "leader"), (follower, "follower")):
                 writes(folder, node, role, seconds)
                 live_on_all(node, role)
+                suspension(nodes, role, node)
             request_cost(binary, folder, nodes, seconds, rounds)
             failover(nodes, rounds)
         finally:

@@ -13,6 +13,7 @@ mod replace;
 mod restart;
 mod serve;
 mod snapshot;
+mod suspend;
 
 /// A small resource.
 fn upstream(mark: &str) -> Value {

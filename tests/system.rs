@@ -20,6 +20,7 @@ mod redis;
 mod repeat;
 mod sdk;
 mod secret;
+mod suspension;
 mod tidy;
 mod trust;
 mod tunnel;

@@ -3,6 +3,7 @@
 pub(crate) mod budget;
 pub(crate) mod cluster;
 pub(crate) mod ledger;
+pub(crate) mod suspension;
 pub(crate) mod verify;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use config::Kind;
 use self::budget::Budget;
 use self::cluster::Cluster;
 use self::ledger::Ledger;
+use self::suspension::{Resume, Suspend};
 use self::verify::Verify;
 use crate::commands::name;
 use crate::door::Door;
@@ -52,6 +54,16 @@ pub(crate) enum Command {
     Agent {
         #[command(subcommand)]
         command: Agent,
+    },
+    /// The kill switch: refuse an agent, a team or everybody at once, on every node
+    Suspend {
+        #[command(subcommand)]
+        command: Suspend,
+    },
+    /// Let those go on who were suspended
+    Resume {
+        #[command(subcommand)]
+        command: Resume,
     },
     /// What is left of budgets, and adjusting it
     Budget {

@@ -21,6 +21,7 @@ mod document;
 mod ledger;
 pub(crate) mod name;
 mod operations;
+mod suspension;
 mod token;
 mod verify;
 
@@ -56,6 +57,8 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Delete(delete) => block_on(document::delete(delete))?,
         Command::Token { command: Token::Mint(mint) } => token::mint(&mint)?,
         Command::Agent { command: Agent::Create(create) } => block_on(agent::create(create))?,
+        Command::Suspend { command } => block_on(suspension::suspend(command))?,
+        Command::Resume { command } => block_on(suspension::resume(command))?,
         Command::Ledger { command } => block_on(ledger::run(command))?,
         Command::Budget { command } => block_on(budget::run(command))?,
         Command::Cluster { command } => block_on(cluster::run(command))?,

@@ -47,6 +47,7 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         listeners: Listeners { http: settings.http, https: settings.https.zip(tls.clone()) },
         cores: settings.cores,
         snapshots: handle.snapshots(),
+        suspensions: handle.suspensions(),
         ledger: counts.ledger.clone(),
         quotas: counts.quotas,
         repeats: counts.repeats,
@@ -66,8 +67,7 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     doors.spawn(notify::watch(&own, &clock, &settings.node, named.roots, stop.probes.clone()));
     let (keys, ledger, door_tls) = (Some(keys), counts.ledger, named.door_tls);
     let desk = admin::Options { cluster: handle, keys, ledger, clock: Arc::clone(&clock) };
-    let desk = admin::serve(admin_door, admin::router(desk), door_tls.clone(), stop.node.clone());
-    doors.spawn(desk);
+    doors.spawn(admin::serve(admin_door, admin::router(desk), door_tls.clone(), stop.node.clone()));
     let addresses = Addresses { http: gate.http(), https: gate.https(), admin, metrics, cluster };
     let node = Node {
         gate,

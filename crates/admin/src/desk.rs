@@ -196,6 +196,8 @@ impl Desk {
             Target::Cluster(deed) if call.method == Method::POST => {
                 self.members(call, deed, body).await
             }
+            Target::Suspensions if call.reads() => Ok(self.suspensions()),
+            Target::Suspension(whom) => self.suspension(call, &whom, body).await,
             Target::PluginNames if call.reads() => Ok(Self::plugin_names()),
             Target::Root
             | Target::Apply
@@ -207,6 +209,7 @@ impl Desk {
             | Target::PluginNames
             | Target::Budget(..)
             | Target::Ledger(_)
+            | Target::Suspensions
             | Target::Cluster(_) => Err(Failure::NotFound("not found".to_owned())),
         }
     }

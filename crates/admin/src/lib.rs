@@ -21,6 +21,7 @@ mod record;
 mod resource;
 mod serve;
 mod status;
+mod suspension;
 mod target;
 mod throttle;
 mod tls;

@@ -2,6 +2,7 @@
 
 use config::{Key, Kind};
 use http::Method;
+use rules::suspension::{Whom, WhomError};
 
 use crate::budget::About;
 use crate::cluster::Deed;
@@ -39,6 +40,9 @@ pub(crate) enum Target {
     Ledger(Errand),
     /// A change of the cluster's members.
     Cluster(Deed),
+    /// Everybody who is suspended.
+    Suspensions,
+    Suspension(Whom),
 }
 
 impl Target {
@@ -62,6 +66,14 @@ impl Target {
             ["cluster", "tokens"] => Ok(Self::Cluster(Deed::Token)),
             ["cluster", "vote"] => Ok(Self::Cluster(Deed::Vote)),
             ["cluster", "leave"] => Ok(Self::Cluster(Deed::Leave)),
+            ["suspensions"] => Ok(Self::Suspensions),
+            ["suspensions", ref whom @ ..] => {
+                let whom = whom.join("/").parse();
+                let bad = |why: WhomError| {
+                    Failure::bad(format!("invalid name of whom is suspended: {why}"))
+                };
+                whom.map(Self::Suspension).map_err(bad)
+            }
             ["schema", "validate", kind] => {
                 Kind::from_name(kind).map(Self::Validate).ok_or_else(|| unsupported(kind))
             }
@@ -118,6 +130,8 @@ impl Target {
             Self::PluginNames => "plugins".to_owned(),
             Self::Budget(id, about) => format!("budgets/{id}/{}", about.as_str()),
             Self::Ledger(errand) => errand.as_str().to_owned(),
+            Self::Suspensions => "suspensions".to_owned(),
+            Self::Suspension(whom) => format!("suspensions/{whom}"),
             Self::Cluster(Deed::Token) => "cluster/tokens".to_owned(),
             Self::Cluster(Deed::Vote) => "cluster/vote".to_owned(),
             Self::Cluster(Deed::Leave) => "cluster/leave".to_owned(),

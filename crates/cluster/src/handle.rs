@@ -20,6 +20,7 @@ use crate::fact::{FactCommand, Facts};
 use crate::lead::{Lead, Leader};
 use crate::publisher::compile;
 use crate::secret::Secrets;
+use crate::suspension::Desk;
 use crate::token::Mint;
 use crate::transport::Transport;
 use crate::{ClusterId, FactError, Member, ProposeError, ReadError, Status};
@@ -37,6 +38,7 @@ pub(crate) struct Node {
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) jobs: mpsc::Sender<Job>,
     pub(crate) board: Arc<Board>,
+    pub(crate) suspensions: Desk,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) entropy: Arc<dyn Entropy>,

@@ -45,6 +45,7 @@ mod sim;
 mod start;
 mod status;
 mod store;
+mod suspension;
 mod task;
 pub mod tls;
 pub mod token;
@@ -62,6 +63,7 @@ pub use home::{Home, HomeError, Sign};
 pub use membership::{Invitation, MembershipError, Place};
 pub use secret::Environment;
 pub use status::{ClusterId, Live, Member, MemberStatus, Role, Status};
+pub use suspension::{Reach, SuspensionError};
 pub use task::{Joined, LogBounds, Network, Options, Task, open, open_in_cluster};
 pub use transport::{
     BoxFuture, MESSAGE_BYTES_MAX, Message, MessageKind, Peer, PeerName, Refused, Service,

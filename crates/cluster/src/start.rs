@@ -23,6 +23,7 @@ use crate::publisher::Publisher;
 use crate::replica::{Replica, SharedMachine};
 use crate::secret::Secrets;
 use crate::store::{Birth, Recovered, Store};
+use crate::suspension::Desk;
 use crate::task::{LogBounds, Network, Options};
 use crate::types::Raft;
 use crate::{Error, Handle, Task, network};
@@ -67,6 +68,9 @@ async fn run(
     let keyring = Arc::new(Keyring::from_bytes(key.expose()));
     let (publish, snapshots) = watch::channel(Arc::new(Snapshot::default()));
     let secrets = keep_secrets(&options, &keyring, task);
+    let path = options.dir.join("suspensions.json");
+    let facts = board.view().facts;
+    let suspensions = blocking(move || Desk::open(path, facts)).await?;
     let node = Node {
         name: options.node.clone(),
         cluster,
@@ -74,6 +78,7 @@ async fn run(
         transport,
         jobs: task.jobs.clone(),
         board: Arc::clone(&board),
+        suspensions,
         snapshots,
         keyring: Arc::clone(&keyring),
         entropy: Arc::clone(&options.entropy),
@@ -91,7 +96,9 @@ async fn run(
     let views = board.views();
     let proposer = Proposer { lead, bench: Some(bench), board, views, settled_term: None };
     task.tracker.spawn(work(proposer, queue, store));
-    Ok(Handle(Arc::new(node)))
+    let handle = Handle(Arc::new(node));
+    task.tracker.spawn(handle.clone().keep_suspensions());
+    Ok(handle)
 }
 
 /// The proposer's life, and the end of the node's Raft after it.

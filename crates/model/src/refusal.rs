@@ -44,6 +44,8 @@ codes! {
     IdentityRefused => "identity.refused",
     /// Too many failed identities from this address.
     IdentityThrottled => "identity.throttled",
+    /// The agent, its team or everybody is suspended.
+    IdentitySuspended => "identity.suspended",
     /// A limit has no tokens left for now.
     LimitExceeded => "limit.exceeded",
     /// The request costs more than the limit ever holds.

@@ -220,6 +220,8 @@ pub(crate) enum BodyError {
     Broken(#[source] hyper::Error),
     #[error("the upstream paused its answer for {} ms", .0.as_millis())]
     Paused(Duration),
+    #[error("the agent was suspended")]
+    Suspended,
 }
 
 impl ResponseBody {
@@ -253,6 +255,17 @@ impl ResponseBody {
     /// Keeps the connection from being taken for idle while the answer lives.
     pub(crate) fn hold(&mut self, underway: Underway) {
         self.underway = Some(underway);
+    }
+
+    /// Whether the agent was suspended while the upstream's answer streams. If that comes later
+    /// the stream is polled again.
+    fn is_suspended(&self, cx: &mut Context<'_>) -> bool {
+        match (&self.source, &self.trip) {
+            (Source::Upstream(_), Some(trip)) => {
+                trip.core.riders.poll_end(trip.berth, cx).is_ready()
+            }
+            _ => false,
+        }
     }
 
     fn finish(&mut self, ending: Ending) {
@@ -305,6 +318,10 @@ impl Body for ResponseBody {
         let this = &mut *self;
         if let Some(underway) = &this.underway {
             underway.asked();
+        }
+        if this.is_suspended(cx) {
+            this.finish(Ending::Cut);
+            return Poll::Ready(Some(Err(BodyError::Suspended)));
         }
         let frame = match &mut this.source {
             Source::Own(text) => text.take().map(|text| Ok(Frame::data(text))),

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use rules::Snapshot;
 use rules::plugin::{JwtAuth, KeyAuth};
+use rules::suspension::Suspensions;
 use telemetry::context::{Sampler, TraceContext};
 use telemetry::trace::{Kind, Parent, Span, Spans};
 use tokio::sync::watch;
@@ -20,6 +21,7 @@ use crate::balance::Turns;
 use crate::cache::Tokens;
 use crate::metrics::{Counts, Metrics};
 use crate::pool::Pool;
+use crate::suspension::Riders;
 
 /// Shared by all cores: read, or counted into, never locked for long.
 pub(crate) struct Shared {
@@ -52,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) tokens: Mutex<Tokens<JwtAuth>>,
     pub(crate) keys: Mutex<Tokens<KeyAuth>>,
     pub(crate) turns: Mutex<Turns>,
+    /// The requests under way, to be ended when their agent is suspended.
+    pub(crate) riders: Riders,
     /// Connections and what they spawned; waited for when the core stops.
     pub(crate) tasks: TaskTracker,
     rules: Mutex<Rules>,
@@ -85,11 +89,14 @@ pub(crate) struct Ids {
     pub(crate) span: u64,
 }
 
+/// What a core is told from outside: the rules, and who is suspended.
+pub(crate) type Watches = (watch::Receiver<Arc<Snapshot>>, watch::Receiver<Arc<Suspensions>>);
+
 impl Core {
     pub(crate) fn new(
         shared: Arc<Shared>,
         recorder: audit::Recorder,
-        mut watch: watch::Receiver<Arc<Snapshot>>,
+        (mut watch, suspensions): Watches,
         pool: Pool,
         entropy: &dyn Entropy,
     ) -> std::io::Result<Self> {
@@ -103,6 +110,7 @@ impl Core {
             tokens: Mutex::default(),
             keys: Mutex::default(),
             turns: Mutex::default(),
+            riders: Riders::new(suspensions),
             tasks: TaskTracker::new(),
             rules: Mutex::new(Rules { watch, current }),
             chance: Mutex::new(Chance::seeded(entropy)?),

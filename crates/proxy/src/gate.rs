@@ -11,6 +11,7 @@ use ledger::repeat::Repeats;
 use ledger::{Embedded, Ledger, Quotas};
 use model::{Clock, Entropy, NodeName};
 use rules::Snapshot;
+use rules::suspension::Suspensions;
 use socket2::{Domain, Protocol, Socket, Type};
 use telemetry::context::Sampler;
 use telemetry::trace::Spans;
@@ -34,6 +35,8 @@ pub struct Options {
     /// Threads that carry traffic, each with a runtime and connections of its own.
     pub cores: usize,
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Who may do nothing for now.
+    pub suspensions: watch::Receiver<Arc<Suspensions>>,
     pub ledger: Ledger,
     pub quotas: Quotas,
     /// What is remembered of requests that may be repeated.
@@ -193,8 +196,8 @@ impl Gate {
             tasks: TaskTracker::new(),
         };
         let pool = Pool::new(connector, options.metrics.upstream_connections.clone());
-        let (recorder, watch) = (options.recorder.clone(), options.snapshots.clone());
-        let core = Core::new(shared, recorder, watch, pool, &*options.entropy);
+        let watches = (options.snapshots.clone(), options.suspensions.clone());
+        let core = Core::new(shared, options.recorder.clone(), watches, pool, &*options.entropy);
         let core = Arc::new(core.map_err(Error::Entropy)?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::Thread)?;
@@ -208,8 +211,26 @@ impl Gate {
     }
 }
 
-/// A core's life: listen, keep house, finish.
+/// A core's life: traffic, and requests ended from outside, while it drains too.
 async fn run_core(
+    core: (Arc<Core>, bool),
+    doors: Vec<(Socket, Door)>,
+    closing: Closing,
+    cutting: CancellationToken,
+) -> Drained {
+    let riding = Arc::clone(&core.0);
+    let end_the_suspended = async {
+        riding.riders.keep(|| riding.shared.clock.now()).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        drained = carry(core, doors, closing, cutting) => drained,
+        never = end_the_suspended => never,
+    }
+}
+
+/// Listens, keeps house, finishes.
+async fn carry(
     (core, is_first): (Arc<Core>, bool),
     doors: Vec<(Socket, Door)>,
     closing: Closing,

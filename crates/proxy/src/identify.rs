@@ -14,7 +14,7 @@ use rules::route::Route;
 use crate::head::Head;
 use crate::trip::Trip;
 
-/// Proof that a request's identity is what its route asks for. Only [`identify`] makes one.
+/// Proof that a request's identity is what its route asks for, and that it is not suspended. Only [`identify`] makes one.
 #[derive(Debug)]
 pub(crate) struct Identified {
     route: Arc<Route>,
@@ -55,7 +55,9 @@ pub(crate) fn identify(
     let Ok(Some(proven)) = found else {
         trip.prepare_record(&route.plugins, head);
         let nobody = Identified { route, plugins: None, custom_id: None, is_proven: false };
-        return found.map(|_| nobody);
+        found?;
+        trip.board(None)?;
+        return Ok(nobody);
     };
     let named = head.headers.get(RUN_HEADER).and_then(|value| value.to_str().ok());
     let Proven { agent, credential, run, is_anonymous, until: _ } = proven;
@@ -70,6 +72,7 @@ pub(crate) fn identify(
     let custom_id = agent.custom_id.clone();
     let identified = Identified { route, plugins, custom_id, is_proven: !is_anonymous };
     trip.prepare_record(identified.plugins(), head);
+    trip.board(Some(agent))?;
     Ok(identified)
 }
 

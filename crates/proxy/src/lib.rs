@@ -27,6 +27,7 @@ mod quota;
 mod repeat;
 mod resolve;
 mod respond;
+mod suspension;
 mod tls;
 mod trip;
 mod tunnel;

@@ -1,7 +1,7 @@
 //! The path of one request, whole.
 
-use std::future::ready;
-use std::pin::Pin;
+use std::future::{poll_fn, ready};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -84,6 +84,18 @@ fn respond(trip: Trip, answered: Result<Reply, Refusal>) -> Response<ResponseBod
 async fn travel(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result<Reply, Refusal> {
     let route = choose_route(trip, head)?;
     let identified: Identified = identify(trip, head, route)?;
+    let (core, berth) = (Arc::clone(&trip.core), trip.berth);
+    let mut onward = pin!(go_on(trip, head, identified, body));
+    // From here on it ends when its agent is suspended, whatever it waits for.
+    poll_fn(|cx| core.riders.poll(berth, onward.as_mut(), cx)).await
+}
+
+async fn go_on(
+    trip: &mut Trip,
+    head: &mut Head,
+    identified: Identified,
+    body: Incoming,
+) -> Result<Reply, Refusal> {
     let described: Described = describe(trip, head, identified)?;
     let content = match repeat::asking(trip, head, &described)? {
         None => Content::from(body),

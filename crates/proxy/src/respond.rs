@@ -171,6 +171,7 @@ pub const fn status_of(code: Code) -> StatusCode {
         // No SDK comes back by itself after a 402.
         Code::BudgetExhausted | Code::BudgetPriceUnknown => StatusCode::PAYMENT_REQUIRED,
         Code::IdentityRefused => StatusCode::UNAUTHORIZED,
+        Code::IdentitySuspended => StatusCode::FORBIDDEN,
         Code::IdentityThrottled
         | Code::LimitExceeded
         | Code::LimitNever
@@ -208,6 +209,7 @@ const fn title(code: Code) -> &'static str {
         Code::RouteNotFound => "404 Route Not Found",
         Code::IdentityRefused => "the request carries no valid identity",
         Code::IdentityThrottled => "too many failed identities",
+        Code::IdentitySuspended => "suspended",
         Code::LimitExceeded => "a rate limit is used up",
         Code::LimitNever => "the request is more than its limit ever allows",
         Code::BudgetPriceUnknown => "what the request costs cannot be known",

@@ -13,6 +13,7 @@ use model::{
 };
 use rules::fact::Facts;
 use rules::field::masked_arguments;
+use rules::identity::Agent;
 use rules::plugin::Plugins;
 use rules::route::Route;
 use telemetry::context::{SpanId, TraceContext, TraceId};
@@ -22,6 +23,7 @@ use crate::body::Upload;
 use crate::core::{Core, CoreSnapshot};
 use crate::head::{self, Head};
 use crate::repeat::Flight;
+use crate::suspension::Berth;
 
 /// The two ends of a client's connection.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,8 @@ pub(crate) struct Trip {
     pub(crate) bill: Option<Box<Bill>>,
     /// What is told of the request to those that repeat it, when it may be repeated.
     pub(crate) flight: Option<Box<Flight>>,
+    /// Where it can be ended from outside, once it is known who asks.
+    pub(crate) berth: Option<Berth>,
     /// Taken when the trip ends, which is when it is dropped.
     record: Option<(Seat, Box<Entry>)>,
 }
@@ -87,6 +91,7 @@ impl Trip {
             upload: None,
             bill: None,
             flight: None,
+            berth: None,
             record: Some((seat, Box::new(entry))),
             core: Arc::clone(core),
         }
@@ -143,6 +148,13 @@ impl Trip {
             identity: outcome.identity.as_ref(),
             call: None,
         }
+    }
+
+    /// Lets a request go on from whose agent it is known, unless the agent is suspended.
+    pub(crate) fn board(&mut self, agent: Option<Arc<Agent>>) -> Result<(), Refusal> {
+        let (berth, refusal) = self.core.riders.enter(agent, self.outcome().started);
+        self.berth = Some(berth);
+        refusal.map_or(Ok(()), Err)
     }
 
     /// Notes who asks.
@@ -212,6 +224,9 @@ impl Trip {
 
 impl Drop for Trip {
     fn drop(&mut self) {
+        if let Some(berth) = self.berth.take() {
+            self.core.riders.leave(berth);
+        }
         let Some((seat, mut entry)) = self.record.take() else { return };
         if let Some(upload) = &self.upload {
             entry.outcome.received = upload.bytes();

@@ -1,6 +1,7 @@
 //! A connection that has changed its protocol (RFC 9110 §7.8): bytes both ways, counted, until one
 //! side ends or both are silent for too long.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,13 +38,18 @@ impl Tunnel {
         let mut client = Counted { stream: client, read: Arc::clone(&received) };
         let mut upstream = Counted { stream: TokioIo::new(upstream), read: Arc::clone(&sent) };
         let both = || (sent.load(Ordering::Relaxed), received.load(Ordering::Relaxed));
+        let (core, berth) = (Arc::clone(&trip.core), trip.berth);
         let ending = {
             let copy =
                 copy_bidirectional_with_sizes(&mut client, &mut upstream, COPY_BYTES, COPY_BYTES);
             let mut copy = std::pin::pin!(copy);
             loop {
                 let before = both();
-                match tokio::time::timeout(silence_max, copy.as_mut()).await {
+                let copied = tokio::select! {
+                    _suspended = poll_fn(|cx| core.riders.poll_end(berth, cx)) => break Ending::Cut,
+                    copied = tokio::time::timeout(silence_max, copy.as_mut()) => copied,
+                };
+                match copied {
                     Ok(Ok(_)) => break Ending::Complete,
                     Ok(Err(_)) => break Ending::ClientGone,
                     Err(_) if both() == before => break Ending::Cut,

@@ -23,6 +23,7 @@ pub mod route;
 pub mod selector;
 pub mod shards;
 mod snapshot;
+pub mod suspension;
 pub mod target;
 pub mod upstream;
 pub mod variable;

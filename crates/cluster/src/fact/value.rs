@@ -52,6 +52,9 @@ pub enum Fact {
 pub struct Suspension {
     /// For people; told to the suspended.
     pub reason: String,
+    /// The name of the operator; empty in records of older releases.
+    #[serde(default)]
+    pub by: String,
     #[serde(with = "micros")]
     pub since: Timestamp,
     /// `None` until somebody ends it.

@@ -163,7 +163,12 @@ impl Client {
     async fn note_fact(&mut self, station: &Station, name: String) {
         self.record.lock().facts.insert(name.clone(), Fate::Unknown);
         let since = Timestamp::from_secs(1);
-        let fact = Fact::Suspension(Suspension { reason: name.clone(), since, until: None });
+        let fact = Fact::Suspension(Suspension {
+            reason: name.clone(),
+            by: String::new(),
+            since,
+            until: None,
+        });
         let set = FactChange::Set { id: name.clone(), fact, expect: FactExpect::Absent };
         let command = FactCommand { at: since, changes: vec![set] };
         let fate = match alive(station, station.handle.propose_facts(command)).await {
