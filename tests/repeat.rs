@@ -1,6 +1,7 @@
 //! Safe repeats: a mutating request that comes again has its effect once, and one answer.
 
 mod crash;
+mod disk;
 mod fleet;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! node in a file of its own, of a fleet in Redis. A try is remembered as departed, durably in
 //! the node's file or in as much as Redis keeps, before its first byte leaves.
 
+mod desk;
 mod name;
 mod rows;
 mod seal;
@@ -112,6 +113,12 @@ impl Repeats {
     /// When the thread cannot start.
     pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Self, Error> {
         Ok(Self { own: Store::open(None, clock)?, fleet: None })
+    }
+
+    /// Over a file of a test's own, and the way to open it again.
+    #[cfg(test)]
+    fn over(file: rows::File, reopen: desk::Reopen, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Ok(Self { own: Store::over(file, reopen, clock)?, fleet: None })
     }
 
     /// The same of a fleet: all is remembered in its Redis.

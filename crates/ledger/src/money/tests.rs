@@ -2,7 +2,7 @@
 
 mod bounds;
 mod crash;
-mod disk;
+pub(crate) mod disk;
 mod laws;
 
 use std::sync::Arc;

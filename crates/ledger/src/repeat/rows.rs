@@ -1,9 +1,14 @@
 //! What a node remembers of repeats, on disk: a row a request, and sealed answers beside.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Builder, Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition,
+};
 use rules::repeat::{Kept, Slot};
 
 /// What is remembered of a request, and until when.
@@ -22,7 +27,7 @@ pub(super) struct Change<'a> {
     pub(super) row: &'a mut Row,
     pub(super) expires: u64,
     /// Its new answer.
-    pub(super) answer: Option<Vec<u8>>,
+    pub(super) answer: Option<&'a [u8]>,
 }
 
 /// The file, or as much in memory.
@@ -40,18 +45,24 @@ const ANSWERS: TableDefinition<'_, Age, &[u8]> = TableDefinition::new("answers")
 const TOTAL: TableDefinition<'_, (), u64> = TableDefinition::new("answer bytes");
 
 impl File {
-    pub(super) fn open(path: Option<&Path>) -> Result<Self, redb::Error> {
+    /// The file of a start, which makes it if it is the first.
+    pub(super) fn open(path: &Path) -> Result<Self, redb::Error> {
+        Self::over(backend(path, true)?)
+    }
+
+    /// The same file once more. Never makes it: one that has gone while the node runs held what
+    /// was sent.
+    pub(super) fn reopen(path: &Path) -> Result<Self, redb::Error> {
+        Self::over(backend(path, false)?)
+    }
+
+    pub(super) fn in_memory() -> Result<Self, redb::Error> {
+        Self::over(InMemoryBackend::new())
+    }
+
+    pub(super) fn over(backend: impl StorageBackend) -> Result<Self, redb::Error> {
         let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = match path {
-            Some(path) => {
-                let mut ours = std::fs::OpenOptions::new();
-                ours.read(true).write(true).create(true).truncate(false);
-                std::os::unix::fs::OpenOptionsExt::mode(&mut ours, 0o600);
-                builder.create_with_backend(FileBackend::new(ours.open(path)?)?)?
-            }
-            None => builder.create_with_backend(InMemoryBackend::new())?,
-        };
+        let database = builder.set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
         let begun = database.begin_write()?;
         begun.open_table(SLOTS)?;
         begun.open_table(AGES)?;
@@ -84,7 +95,8 @@ impl File {
     }
 
     /// Makes changes durable, forgets what has expired, and the oldest answers where there are too
-    /// many. Says whose answers those were. `is_held` tells the rows that must not go.
+    /// many. Says whose answers those were. `is_held` tells the rows that must not go. Where it
+    /// fails the rows say what they said before, and the file is to be opened again.
     pub(super) fn write(
         &self,
         changes: &mut [Change<'_>],
@@ -92,7 +104,7 @@ impl File {
         is_held: &dyn Fn(&[u8; 32]) -> bool,
     ) -> Result<Vec<[u8; 32]>, redb::Error> {
         let begun = self.database.begin_write()?;
-        let mut forgotten = Vec::new();
+        let (mut forgotten, mut places) = (Vec::new(), Vec::new());
         {
             let (mut slots, mut ages) = (begun.open_table(SLOTS)?, begun.open_table(AGES)?);
             let (mut answers, mut total) = (begun.open_table(ANSWERS)?, begun.open_table(TOTAL)?);
@@ -102,17 +114,24 @@ impl File {
                 *bytes = bytes.saturating_sub(removed);
                 Ok::<_, redb::Error>(())
             };
-            for Change { id, row, expires, answer } in changes {
-                ages.remove((row.expires, *id))?;
-                row.expires = *expires;
-                ages.insert((row.expires, *id), ())?;
+            for Change { id, row, expires, answer } in &*changes {
+                let mut new = (**row).clone();
+                // What stands there, and not what was to: a write that failed may have been done.
+                let old = slots.get(*id)?.and_then(|row| read(row.value()));
+                if let Some(old) = &old {
+                    ages.remove((old.expires, *id))?;
+                }
+                new.expires = *expires;
+                ages.insert((new.expires, *id), ())?;
                 if let Some(answer) = answer {
-                    remove(&mut answers, (row.answer_at, *id), &mut bytes)?;
-                    row.answer_at = *expires;
-                    answers.insert((row.answer_at, *id), answer.as_slice())?;
+                    let at = old.map_or(row.answer_at, |old| old.answer_at);
+                    remove(&mut answers, (at, *id), &mut bytes)?;
+                    new.answer_at = *expires;
+                    answers.insert((new.answer_at, *id), *answer)?;
                     bytes += answer.len() as u64;
                 }
-                slots.insert(*id, written(row).as_slice())?;
+                slots.insert(*id, written(&new).as_slice())?;
+                places.push((new.expires, new.answer_at));
             }
             for _ in 0..SWEPT_MAX {
                 let first = ages.first()?.map(|(age, _)| age.value());
@@ -141,8 +160,22 @@ impl File {
             total.insert((), bytes)?;
         }
         begun.commit()?;
+        for (Change { row, .. }, place) in changes.iter_mut().zip(places) {
+            (row.expires, row.answer_at) = place;
+        }
         Ok(forgotten)
     }
+}
+
+fn backend(path: &Path, creates: bool) -> Result<FileBackend, redb::Error> {
+    let mut ours = OpenOptions::new();
+    ours.read(true).write(true).create(creates).truncate(false).mode(0o600);
+    let file = ours.open(path)?;
+    if !creates && file.metadata()?.len() == 0 {
+        // An empty file would become a new one.
+        return Err(redb::Error::Io(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(FileBackend::new(file)?)
 }
 
 fn written(row: &Row) -> Vec<u8> {
@@ -203,10 +236,9 @@ mod tests {
 
     #[test]
     fn a_row_is_read_as_it_was_written_until_it_expires() {
-        let file = File::open(None).unwrap();
+        let file = File::in_memory().unwrap();
         let mut row = row(7);
-        let change =
-            Change { id: [1; 32], row: &mut row, expires: 10, answer: Some(b"answer".to_vec()) };
+        let change = Change { id: [1; 32], row: &mut row, expires: 10, answer: Some(b"answer") };
         assert!(file.write(&mut [change], 0, &|_| false).unwrap().is_empty());
         assert_eq!(file.row(&[1; 32], 9).unwrap().unwrap(), row);
         assert_eq!(file.answer(10, &[1; 32]).unwrap().unwrap(), b"answer");
@@ -219,11 +251,11 @@ mod tests {
 
     #[test]
     fn the_oldest_answers_go_where_there_are_too_many_and_their_rows_stay() {
-        let file = File { answer_bytes_max: 8_192, ..File::open(None).unwrap() };
+        let file = File { answer_bytes_max: 8_192, ..File::in_memory().unwrap() };
         for byte in 0..9 {
             let (mut row, answer) = (row(byte), vec![byte; 1_024]);
             let expires = 100 + u64::from(byte);
-            let change = Change { id: [byte; 32], row: &mut row, expires, answer: Some(answer) };
+            let change = Change { id: [byte; 32], row: &mut row, expires, answer: Some(&answer) };
             let forgotten = file.write(&mut [change], 0, &|_| false).unwrap();
             assert_eq!(forgotten, if byte == 8 { vec![[0; 32]] } else { vec![] });
         }

@@ -1,6 +1,7 @@
 //! Laws of what is remembered of repeats, in a node and in a fleet.
 
 mod differential;
+mod disk;
 mod restart;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 
 #[derive(Clone, Default)]
-pub(super) struct Disk(Arc<Mutex<Inner>>);
+pub(crate) struct Disk(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
@@ -25,7 +25,7 @@ enum Deed {
 
 /// What becomes of writes that were not synced.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Unsynced {
+pub(crate) enum Unsynced {
     Kept,
     Lost,
     /// Every other one is lost, and the last one is torn.
@@ -34,27 +34,27 @@ pub(super) enum Unsynced {
 
 impl Disk {
     /// A disk that holds this already.
-    pub(super) fn of(image: Vec<u8>) -> Self {
+    pub(crate) fn of(image: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Inner { now: image, ..Inner::default() })))
     }
 
     /// How many deeds the disk has done.
-    pub(super) fn deeds(&self) -> usize {
+    pub(crate) fn deeds(&self) -> usize {
         self.0.lock().log.len()
     }
 
     /// Makes every further write fail, or no longer.
-    pub(super) fn fill(&self, is_full: bool) {
+    pub(crate) fn fill(&self, is_full: bool) {
         self.0.lock().is_full = is_full;
     }
 
     /// The disk as it is.
-    pub(super) fn image(&self) -> Vec<u8> {
+    pub(crate) fn image(&self) -> Vec<u8> {
         self.0.lock().now.clone()
     }
 
     /// The disk after a crash that came when so many deeds were done.
-    pub(super) fn crashed(&self, deeds: usize, unsynced: Unsynced) -> Vec<u8> {
+    pub(crate) fn crashed(&self, deeds: usize, unsynced: Unsynced) -> Vec<u8> {
         let inner = self.0.lock();
         let done = &inner.log[..deeds];
         let synced = done.iter().rposition(|deed| matches!(deed, Deed::Sync)).unwrap_or(0);
