@@ -1,5 +1,7 @@
 //! Prices: a call holds what it will cost, as its body or its upstream says, before it leaves.
 
+mod hangup;
+
 use cloudflare_sim::{Arrival, DEFAULT_TOKEN, Options, Sim};
 use serde_json::{Value, json};
 
@@ -17,14 +19,24 @@ impl Bench {
     fn start(upstream: &Value, dollars: &str) -> Self {
         let variables = [("TOKEN_OF_TEST", DEFAULT_TOKEN)];
         let gate = Gate::with(&Setup { variables: &variables, ..Setup::default() });
-        gate.carry(upstream, &json!({ "plugins": { "key-auth": {} } }));
+        let bench = Self { gate };
+        bench.carry(upstream, &json!({}));
+        let Self { gate } = &bench;
         let agent = json!({ "username": "bot", "plugins": { "key-auth": { "key": "bot-key" } } });
         gate.put("consumers/bot", &agent);
         let lifetime = json!({ "every": "lifetime" });
         let budget =
             json!({ "per": "agent", "unit": "USD", "amount": dollars, "period": lifetime });
         gate.put("budgets/dollars", &budget);
-        Self { gate }
+        bench
+    }
+
+    /// Carries everything to the upstream, on a route with these members too.
+    fn carry(&self, upstream: &Value, members: &Value) {
+        let mut route = json!({ "plugins": { "key-auth": {} } });
+        let all = route.as_object_mut().expect("an object");
+        all.extend(members.as_object().cloned().unwrap_or_default());
+        self.gate.carry(upstream, &route);
     }
 
     /// With one price of every call.

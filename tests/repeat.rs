@@ -252,6 +252,34 @@ fn a_body_too_large_to_compare_goes_whole_and_unprotected() {
 }
 
 #[test]
+fn a_body_that_waits_for_its_turn_is_counted_until_it_has_left() {
+    let bench = Bench::start();
+    let slow = json!({ "rate": 2, "burst": 10, "key": "remote_addr" });
+    let route = json!({
+        "uri": "/queued/*", "upstream_id": "only", "idempotency": true,
+        "plugins": { "key-auth": {}, "limit-req": slow },
+    });
+    bench.gate.put("routes/queued", &route);
+    let holds = |bytes: usize| {
+        let line = format!("tollgate_guarded_bytes {bytes}");
+        bench.gate.numbers().lines().any(|known| *known == *line).then_some(())
+    };
+    let body = "x".repeat(100_000);
+    std::thread::scope(|scope| {
+        let ask = |key| bench.post("/queued/a", &[key], &body).status();
+        let asked: Vec<_> = ["idempotency-key: a", "idempotency-key: b", "idempotency-key: c"]
+            .map(|key| scope.spawn(move || ask(key)))
+            .into();
+        wait_for("one to wait", || {
+            bench.gate.numbers().contains("tollgate_queued 1").then_some(())
+        });
+        wait_for("it to be counted", || holds(100_000));
+        asked.into_iter().for_each(|asked| assert_eq!(asked.join().expect("an answer"), 201));
+    });
+    wait_for("all to have left", || holds(0));
+}
+
+#[test]
 fn only_routes_of_known_apis_care_unless_told_otherwise() {
     let (origin, _open) = origin();
     let gate = Gate::start();

@@ -1,10 +1,16 @@
 //! What a request holds of its budgets, and what it is charged when it has ended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
-use ledger::{DispatchError, Held, Standing};
+use ledger::{DispatchError, Standing};
 use model::{Amount, Code, Ending, Outcome, Refusal, Retry};
 use rules::price::{Events, Tariff};
+
+use crate::held::Held;
+use crate::metrics::Guarded;
 
 /// The money of one request on its way; boxed where it travels, since few requests have any.
 ///
@@ -12,12 +18,14 @@ use rules::price::{Events, Tariff};
 /// shown that nothing was done, else charged. What is not known is charged as it was held.
 #[derive(Debug)]
 pub(crate) struct Bill {
-    held: Box<Held>,
+    held: Box<ledger::Held>,
     /// The tariffs that hear the answer, by the place of their hold.
     listeners: Vec<(usize, Tariff)>,
     heard: Heard,
+    /// The whole answer was heard, whoever has it.
+    is_whole: bool,
     /// Something of the request may have left.
-    is_sent: bool,
+    is_sent: Arc<AtomicBool>,
     /// The upstream says that it did nothing.
     is_declined: bool,
 }
@@ -29,22 +37,39 @@ enum Heard {
     #[default]
     Nothing,
     /// So far; the whole of it is one text.
-    Text(Vec<u8>),
+    Text(Held),
     /// A stream of events.
     Events(Box<Events>),
 }
 
 impl Bill {
-    pub(crate) fn new(held: Box<Held>) -> Self {
+    pub(crate) fn new(held: Box<ledger::Held>) -> Self {
         let tariffs = held.holds().iter().map(|hold| hold.tariff.as_ref()).enumerate();
         let listeners = tariffs.filter_map(|(place, tariff)| Some((place, tariff?.clone())));
         let listeners = listeners.filter(|(_, tariff)| tariff.listens()).collect();
-        Self { held, listeners, heard: Heard::Nothing, is_sent: false, is_declined: false }
+        let (heard, is_sent) = (Heard::Nothing, Arc::default());
+        Self { held, listeners, heard, is_whole: false, is_sent, is_declined: false }
     }
 
     /// Whether the answer says what the request costs.
     pub(crate) fn listens(&self) -> bool {
         !self.listeners.is_empty()
+    }
+
+    /// Whether the answer says anything of what the request costs: its status, or more.
+    pub(crate) fn is_priced(&self) -> bool {
+        self.held.holds().iter().any(|hold| hold.tariff.is_some())
+    }
+
+    /// Whether what is still to come of the answer says what the request costs. Of a stream of
+    /// events nobody waits for the end: it may go on for as long as somebody listens.
+    pub(crate) const fn wants_more(&self) -> bool {
+        matches!(self.heard, Heard::Text(_))
+    }
+
+    /// Says whether something of the request may have left, as long as it is on its way.
+    pub(crate) fn departure(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_sent)
     }
 
     /// Makes durable that the request leaves.
@@ -59,20 +84,23 @@ impl Bill {
     }
 
     /// Notes whether something of the request may have left; answers what was noted before.
-    pub(crate) const fn mark_sent(&mut self, is_sent: bool) -> bool {
-        std::mem::replace(&mut self.is_sent, is_sent)
+    pub(crate) fn mark_sent(&self, is_sent: bool) -> bool {
+        self.is_sent.swap(is_sent, Ordering::Relaxed)
     }
 
     /// Notes the head of the upstream's answer.
-    pub(crate) fn answered<B>(&mut self, response: &Response<B>) {
+    pub(crate) fn answered<B>(&mut self, response: &Response<B>, counts: &Guarded) {
         let (status, headers) = (response.status(), response.headers());
         self.is_declined = status == StatusCode::TOO_MANY_REQUESTS
             || (status == StatusCode::SERVICE_UNAVAILABLE && headers.contains_key(RETRY_AFTER));
         let is_plain = headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
         if self.listens() && is_plain {
             let is_stream = content_type(headers).eq_ignore_ascii_case("text/event-stream");
-            self.heard =
-                if is_stream { Heard::Events(Box::default()) } else { Heard::Text(Vec::new()) };
+            self.heard = if is_stream {
+                Heard::Events(Box::default())
+            } else {
+                Heard::Text(Held::new(counts))
+            };
         }
     }
 
@@ -81,10 +109,12 @@ impl Bill {
         let Self { heard, listeners, .. } = self;
         match heard {
             Heard::Nothing => {}
-            Heard::Text(text) if text.len() + data.len() > HEARD_BYTES_MAX => {
-                *heard = Heard::Nothing;
+            Heard::Text(text) => {
+                let is_short = text.as_slice().len() + data.len() <= HEARD_BYTES_MAX;
+                if !is_short || text.keep(data).is_err() {
+                    *heard = Heard::Nothing;
+                }
             }
-            Heard::Text(text) => text.extend_from_slice(data),
             Heard::Events(events) => events.feed(data, |event| {
                 listeners.iter_mut().for_each(|(_, tariff)| tariff.hear_event(event));
             }),
@@ -93,13 +123,14 @@ impl Bill {
 
     /// Ends the reservation, and says in the outcome what was charged.
     pub(crate) fn end(mut self, outcome: &mut Outcome) {
-        if self.held.standing() != Standing::Dispatched || !self.is_sent || self.is_declined {
+        let is_sent = self.is_sent.load(Ordering::Relaxed);
+        if self.held.standing() != Standing::Dispatched || !is_sent || self.is_declined {
             self.held.void();
             return;
         }
         self.hear_the_end();
         let status = outcome.attempt.as_ref().and_then(|attempt| attempt.status);
-        let is_whole = outcome.ending == Ending::Complete;
+        let is_whole = self.is_whole || outcome.ending == Ending::Complete;
         let costs: Vec<Amount> =
             (0..self.held.holds().len()).map(|place| self.cost(place, status, is_whole)).collect();
         for (paid, cost) in outcome.budgets.iter_mut().zip(&costs) {
@@ -108,11 +139,17 @@ impl Bill {
         self.held.settle(&costs);
     }
 
+    /// Notes that the answer was heard to its end.
+    pub(crate) fn heard_all(&mut self) {
+        self.hear_the_end();
+        self.is_whole = true;
+    }
+
     fn hear_the_end(&mut self) {
         match std::mem::take(&mut self.heard) {
             Heard::Nothing => {}
             Heard::Text(text) => {
-                self.listeners.iter_mut().for_each(|(_, tariff)| tariff.hear(&text));
+                self.listeners.iter_mut().for_each(|(_, tariff)| tariff.hear(text.as_slice()));
             }
             Heard::Events(mut events) => events.end(|event| {
                 self.listeners.iter_mut().for_each(|(_, tariff)| tariff.hear_event(event));

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 use crate::forward::strip_trailers;
 use crate::park::Underway;
 use crate::pool::Lease;
+use crate::settle::hear_out;
 use crate::trip::{Trip, keep};
 
 /// What the upstream has taken of a request's body; the trip reads it at the end.
@@ -201,8 +202,9 @@ enum Source {
     Upstream(Box<Stream>),
 }
 
+/// The upstream's answer as it comes.
 #[derive(Debug)]
-struct Stream {
+pub(crate) struct Stream {
     /// What was read of it already.
     ahead: Bytes,
     inner: Incoming,
@@ -272,17 +274,41 @@ impl ResponseBody {
         let Some(mut trip) = self.trip.take() else { return };
         trip.learnt().ending = ending;
         if let Source::Upstream(stream) = &mut self.source
-            && let Some(lease) = stream.lease.take()
             && ending == Ending::Complete
-            && stream.upload.is_done()
         {
-            trip.core.pool.give_back(lease, trip.core.shared.clock.uptime());
+            stream.give_back(&trip);
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    /// The client has gone.
+    fn drop(&mut self) {
+        if let Some(trip) = self.trip.take_if(|trip| trip.wants_more())
+            && let Source::Upstream(stream) = std::mem::replace(&mut self.source, Source::Own(None))
+        {
+            hear_out(trip, stream);
         }
     }
 }
 
 impl Stream {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// Whether all of it has come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ahead.is_empty() && self.inner.is_end_stream()
+    }
+
+    /// Gives its connection back, where that may carry another request.
+    pub(crate) fn give_back(&mut self, trip: &Trip) {
+        if let Some(lease) = self.lease.take().filter(|_| self.upload.is_done()) {
+            trip.core.pool.give_back(lease, trip.core.shared.clock.uptime());
+        }
+    }
+
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if !self.ahead.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.ahead)))));
         }
@@ -348,7 +374,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Own(text) => text.is_none(),
-            Source::Upstream(stream) => stream.ahead.is_empty() && stream.inner.is_end_stream(),
+            Source::Upstream(stream) => stream.is_over(),
         }
     }
 

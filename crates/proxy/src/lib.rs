@@ -27,6 +27,7 @@ mod quota;
 mod repeat;
 mod resolve;
 mod respond;
+mod settle;
 mod suspension;
 mod tls;
 mod trip;

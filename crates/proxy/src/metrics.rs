@@ -44,21 +44,31 @@ pub struct Metrics {
 pub struct Guarded {
     /// Those under way, and those that wait for one.
     pub under_way: Gauge,
-    /// Bytes of their bodies and answers in memory.
+    /// Bytes of their bodies and answers in memory, and of those that prices read.
     pub bytes: Gauge,
+    /// Bodies and answers of which a piece found no room in that memory.
+    pub full: Counter,
+    /// Answers that are heard for what they say of a price, although their clients have gone.
+    pub settling: Gauge,
     /// Those answered with what the same request was answered before.
     pub replayed: Counter,
 }
 
 impl Guarded {
     fn register(self, registry: &mut Registry) {
-        let Self { under_way, bytes, replayed } = self;
+        let Self { under_way, bytes, full, settling, replayed } = self;
         registry.register(
             "guarded",
             "Requests under way that may be repeated, or that wait for one",
             under_way,
         );
-        registry.register("guarded_bytes", "Bytes of their bodies in memory", bytes);
+        registry.register("guarded_bytes", "Bytes of bodies held in memory", bytes);
+        registry.register(
+            "guarded_full",
+            "Bodies that were not held, since the node held as many bytes as it may",
+            full,
+        );
+        registry.register("settling", "Answers waited for whose clients have gone", settling);
         registry.register("replayed", "Requests that got an earlier one's answer", replayed);
     }
 }

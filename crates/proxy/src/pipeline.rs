@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use model::{Code, Refusal};
 use rules::route::Route;
 use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
 
 use crate::admit::{Admitted, admit};
 use crate::body::{Content, ResponseBody};
@@ -19,9 +20,9 @@ use crate::head::{self, Head};
 use crate::identify::{Identified, identify};
 use crate::price::{Priced, price};
 use crate::quota::{Granted, wait_turn};
-use crate::repeat::{self, Claimed, Reply};
-use crate::respond;
+use crate::repeat::{self, Claimed, Reply, Whole};
 use crate::trip::{Peer, Trip};
+use crate::{respond, settle};
 
 /// Carries a request from its head to the head of its answer. Never fails: what goes wrong is
 /// answered and recorded.
@@ -47,7 +48,12 @@ pub(crate) fn serve(
         return Either::Right(Box::pin(serve_to_the_end(Arc::clone(core), trip, head, body)));
     }
     Either::Left(async move {
-        let answered = travel(&mut trip, &mut head, body).await;
+        let answered = match judge(&mut trip, &mut head, body).await {
+            Ok(Judged::Go(go)) if trip.has_price() => return serve_priced(trip, head, go).await,
+            Ok(Judged::Go(go)) => go.forward(&mut trip, &mut head).await,
+            Ok(Judged::Answered(whole)) => Ok(Reply::Whole(Box::new((*whole, None)))),
+            Err(refusal) => Err(refusal),
+        };
         respond(trip, answered)
     })
 }
@@ -62,14 +68,31 @@ async fn serve_to_the_end(
     mut head: Head,
     body: Incoming,
 ) -> Response<ResponseBody> {
+    let client = CancellationToken::new();
+    let _waits = client.clone().drop_guard();
     let carried = core.tasks.spawn(async move {
         let mut answered = travel(&mut trip, &mut head, body).await;
         if let Some(flight) = trip.flight.take() {
-            answered = repeat::land(&mut trip, *flight, answered).await;
+            answered = repeat::land(&mut trip, *flight, answered, &client).await;
         }
         respond(trip, answered)
     });
     carried.await.unwrap_or_else(|_| respond::failed())
+}
+
+/// Carries a request that has a price: once it has left, its answer is heard.
+fn serve_priced(
+    mut trip: Trip,
+    mut head: Head,
+    go: Go,
+) -> impl Future<Output = Response<ResponseBody>> {
+    let core = Arc::clone(&trip.core);
+    let departure = trip.bill.as_ref().map(|bill| bill.departure()).unwrap_or_default();
+    let work = async move {
+        let answered = go.forward(&mut trip, &mut head).await;
+        respond(trip, answered)
+    };
+    Box::pin(async move { settle::carry(&core, departure, work).await })
 }
 
 fn respond(trip: Trip, answered: Result<Reply, Refusal>) -> Response<ResponseBody> {
@@ -80,8 +103,42 @@ fn respond(trip: Trip, answered: Result<Reply, Refusal>) -> Response<ResponseBod
     }
 }
 
-/// The table of contents of a request: each stage takes the proof that the one before made.
+/// Judges a request that may be repeated, and lets it go.
 async fn travel(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result<Reply, Refusal> {
+    match judge(trip, head, body).await? {
+        Judged::Answered(whole) => Ok(Reply::Whole(Box::new((*whole, None)))),
+        Judged::Go(go) => {
+            if let Some(flight) = &mut trip.flight {
+                repeat::depart(flight).await?;
+            }
+            go.forward(trip, head).await
+        }
+    }
+}
+
+/// What a request that was judged comes to.
+#[expect(clippy::large_enum_variant, reason = "nearly every request is the large one")]
+enum Judged {
+    /// It may leave.
+    Go(Go),
+    /// It was answered before.
+    Answered(Box<Whole>),
+}
+
+/// A request that may leave: everybody said yes.
+struct Go {
+    content: Content,
+    granted: Granted,
+}
+
+impl Go {
+    async fn forward(self, trip: &mut Trip, head: &mut Head) -> Result<Reply, Refusal> {
+        forward(trip, head, self.content, self.granted).await.map(Reply::Passing)
+    }
+}
+
+/// The table of contents of a request: each stage takes the proof that the one before made.
+async fn judge(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result<Judged, Refusal> {
     let route = choose_route(trip, head)?;
     let identified: Identified = identify(trip, head, route)?;
     let (core, berth) = (Arc::clone(&trip.core), trip.berth);
@@ -102,17 +159,14 @@ async fn go_on(
         Some(asking) => {
             match Box::pin(repeat::claim(trip, (&*head, &described), asking, body)).await? {
                 Claimed::Go(content) => content,
-                Claimed::Answered(whole) => return Ok(Reply::Whole(Box::new((*whole, None)))),
+                Claimed::Answered(whole) => return Ok(Judged::Answered(whole)),
             }
         }
     };
     let (priced, content): (Priced, Content) = price(trip, head, described, content).await?;
     let admitted: Admitted = admit(trip, priced).await?;
     let granted: Granted = wait_turn(trip, head, admitted).await?;
-    if let Some(flight) = &mut trip.flight {
-        Box::pin(repeat::depart(flight)).await?;
-    }
-    forward(trip, head, content, granted).await.map(Reply::Passing)
+    Ok(Judged::Go(Go { content, granted }))
 }
 
 fn choose_route(trip: &mut Trip, head: &Head) -> Result<Arc<Route>, Refusal> {

@@ -8,7 +8,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
-use model::{Code, PriceId, Refusal};
+use model::{Code, Refusal};
 use rules::fact::Facts;
 use rules::plan::{Draft, Plan, plan};
 use rules::price::{Evidence, Needs, Price, Unpriced};
@@ -18,7 +18,7 @@ use crate::body::Content;
 use crate::describe::Described;
 use crate::forward::ask;
 use crate::head::Head;
-use crate::held::{Bounds, Held, Read};
+use crate::held::{Bounds, Held, Read, Weight};
 use crate::trip::Trip;
 
 /// Proof that it is known what a request draws on and holds. Only this file makes one.
@@ -81,11 +81,15 @@ async fn learn(trip: &mut Trip, head: &Head, open: Open) -> Result<(Priced, Cont
         Content { ahead, rest: None } => ahead.as_deref().cloned(),
         Content { rest: Some(_), .. } => None,
     };
-    let (mut quotes, mut failed) = (Vec::new(), None);
+    let (mut quotes, mut weights, mut failed) = (Vec::new(), Vec::new(), None);
     let quoted: Vec<Arc<Price>> = draft.quoted().into_iter().map(Arc::clone).collect();
     for price in quoted {
         match quote(trip, head, &described, (&price, request.as_deref())).await {
-            Ok(answer) => quotes.extend(answer),
+            Ok(Some((answer, weight))) => {
+                quotes.push((price.id.clone(), answer));
+                weights.push(weight);
+            }
+            Ok(None) => {}
             Err(refusal) => failed = Some(refusal),
         }
     }
@@ -102,12 +106,11 @@ async fn quote(
     head: &Head,
     described: &Described,
     (price, request): (&Price, Option<&[u8]>),
-) -> Result<Option<(PriceId, Vec<u8>)>, Refusal> {
+) -> Result<Option<(Vec<u8>, Weight)>, Refusal> {
     let Some(quote) = &price.quote else { return Ok(None) };
     let call = described.call(head).and_then(|named| named.call());
     let Some(call) = quote.call(call.as_ref(), request) else { return Ok(None) };
-    let answer = ask(trip, head, described, call).await?;
-    Ok(answer.map(|body| (price.id.clone(), body)))
+    ask(trip, head, described, call).await
 }
 
 /// Reads the whole body, if it is not read already and not too long.
@@ -128,15 +131,15 @@ async fn read(
     let Some(timeouts) = route.timeouts.or(of_upstream) else {
         return Ok(Content { ahead: None, rest: Some(body) });
     };
-    let mut held = Held::new(&trip.core.shared);
-    let bounds = Bounds { bytes: BODY_MAX, pause: timeouts.send, until: None };
+    let mut held = Held::new(&trip.core.shared.metrics.guarded);
+    let bounds = Bounds { bytes: BODY_MAX, pause: timeouts.send, until: None, passes: false };
     let read = held.read(body, bounds).await.map_err(|fault| fault.of_request())?;
     trip.learnt().received = held.as_slice().len() as u64;
     let rest = match read {
         Read::Whole => None,
         Read::Part(rest) => Some(rest),
     };
-    Ok(Content::begun(held.take(), rest))
+    Ok(Content::begun(held.into_bytes(), rest))
 }
 
 /// What the call costs cannot be known, so no budget can say that it pays.

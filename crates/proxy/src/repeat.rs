@@ -7,6 +7,7 @@
 //! this file's business.
 
 mod answer;
+mod land;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +15,19 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use hyper::body::{Body as _, Incoming};
-use ledger::repeat::{Ask, Asked, Claim, Ending, Name};
+use ledger::repeat::{Ask, Asked, Claim, Name};
 use model::{Code, Refusal, Retry};
 use rules::repeat::Rule;
 use rules::upstream::Timeouts;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::answer::Whole;
-use self::answer::{ANSWER_BYTES_MAX, is_stream, is_void, may_be_kept};
+use self::answer::is_stream;
+pub(crate) use self::land::land;
 use crate::body::Content;
 use crate::core::{Counted, Shared};
 use crate::describe::Described;
-use crate::forward::{Answer, strip_hop_by_hop, without_credentials};
+use crate::forward::{Answer, without_credentials};
 use crate::head::Head;
 use crate::held::{Bounds, Held, Read};
 use crate::trip::Trip;
@@ -131,7 +133,7 @@ pub(crate) async fn claim(
         return Err(overloaded("too many requests that may be repeated are under way"));
     }
     let under_way = Counted::new(gauge);
-    let mut held = Held::new(&shared);
+    let mut held = Held::new(&shared.metrics.guarded);
     let rest = match read(&mut held, head, &asking, body).await? {
         Read::Whole => None,
         Read::Part(rest) if asking.key.is_none() => Some(rest),
@@ -140,30 +142,30 @@ pub(crate) async fn claim(
     trip.learnt().received = held.as_slice().len() as u64;
     if let Some(rest) = rest {
         // Too large to be compared: it goes as one that no try was counted of.
-        return Ok(Claimed::Go(Content::begun(held.take(), Some(rest))));
+        return Ok(Claimed::Go(Content::begun(held.into_bytes(), Some(rest))));
     }
     let window = if asking.key.is_some() { asking.rule.window } else { asking.rule.retry_window };
     let name = name(trip, (head, described), &asking, held.as_slice());
     let ask = Ask { name, asked: asking.asked, window };
-    let content = |held: &mut Held| Content::begun(held.take(), None);
+    let content = |held: Held| Content::begun(held.into_bytes(), None);
     match settled(&shared, &ask).await {
         Some(Claim::Go(flight)) => {
             let pulse = flight
                 .pulse()
                 .map(|pulse| AbortOnDropHandle::new(trip.core.tasks.spawn(pulse.run())));
             trip.flight = Some(Box::new(Flight { flight, pulse, _under_way: under_way }));
-            Ok(Claimed::Go(content(&mut held)))
+            Ok(Claimed::Go(content(held)))
         }
-        Some(Claim::Answered(bytes)) => match Whole::read(bytes) {
-            Some(whole) => {
-                trip.learnt().replayed = true;
-                shared.metrics.guarded.replayed.inc();
-                Ok(Claimed::Answered(Box::new(whole)))
-            }
-            None => Err(not_kept(None)),
-        },
+        Some(Claim::Answered(bytes)) => {
+            let kept = Held::of(bytes, &shared.metrics.guarded);
+            let kept = kept.map_err(|fault| fault.of_request())?.into_bytes();
+            let whole = Whole::read(&kept).ok_or_else(|| not_kept(None))?;
+            trip.learnt().replayed = true;
+            shared.metrics.guarded.replayed.inc();
+            Ok(Claimed::Answered(Box::new(whole)))
+        }
         None | Some(Claim::Full) if asking.rule.passes_without_ledger => {
-            Ok(Claimed::Go(content(&mut held)))
+            Ok(Claimed::Go(content(held)))
         }
         None | Some(Claim::Full) => Err(unavailable()),
         Some(Claim::Status(status)) => Err(not_kept(Some(status))),
@@ -189,7 +191,7 @@ async fn read(
         return Ok(Read::Part(body));
     }
     let pause = asking.timeouts.send;
-    let bounds = Bounds { bytes: asking.rule.body_max, pause, until: None };
+    let bounds = Bounds { bytes: asking.rule.body_max, pause, until: None, passes: false };
     held.read(body, bounds).await.map_err(|fault| fault.of_request())
 }
 
@@ -245,76 +247,6 @@ pub(crate) async fn depart(flight: &mut Flight) -> Result<(), Refusal> {
     flight.flight.depart().await.map_err(|_| unavailable())
 }
 
-/// Tells how the request ended, and keeps its answer.
-pub(crate) async fn land(
-    trip: &mut Trip,
-    flight: Flight,
-    answered: Result<Reply, Refusal>,
-) -> Result<Reply, Refusal> {
-    let answer = match answered {
-        Ok(Reply::Passing(answer)) => answer,
-        Ok(whole @ Reply::Whole(_)) => return Ok(whole),
-        Err(refusal) => {
-            let void = !flight.flight.has_departed() || had_no_effect(trip, &refusal);
-            tell(trip, flight, if void { Ending::Void } else { Ending::Unknown });
-            return Err(refusal);
-        }
-    };
-    let (status, headers) = (answer.response.status(), answer.response.headers());
-    if is_void(status, headers) {
-        tell(trip, flight, Ending::Void);
-        return Ok(Reply::Passing(answer));
-    }
-    if !may_be_kept(status, headers) {
-        tell(trip, flight, Ending::Answered(status.as_u16(), None));
-        return Ok(Reply::Passing(answer));
-    }
-    let (answer, body) = answer.without_body();
-    let mut held = Held::new(&trip.core.shared);
-    let until = Some(tokio::time::Instant::now() + KEEP_WAIT_MAX);
-    let bounds = Bounds { bytes: ANSWER_BYTES_MAX, pause: answer.pause_max, until };
-    let read = if body.is_end_stream() { Ok(Read::Whole) } else { held.read(body, bounds).await };
-    match read {
-        Ok(Read::Whole) => {
-            let mut headers = answer.response.headers().clone();
-            strip_hop_by_hop(&mut headers);
-            let whole = Whole { status, headers, body: held.take() };
-            let ending = Ending::Answered(status.as_u16(), Some(whole.written()));
-            tell(trip, flight, ending);
-            Ok(Reply::Whole(Box::new((whole, Some(answer)))))
-        }
-        Ok(Read::Part(rest)) => {
-            tell(trip, flight, Ending::Answered(status.as_u16(), None));
-            Ok(Reply::Passing(answer.with_body(held.take(), rest)))
-        }
-        Err(fault) => {
-            tell(trip, flight, Ending::Answered(status.as_u16(), None));
-            let detail = format!("the answer ({status}): {fault}");
-            Err(Refusal::new(Code::UpstreamBroken, detail).sealed())
-        }
-    }
-}
-
-/// Tells how a flight ended, while its client gets its answer.
-fn tell(trip: &Trip, flight: Flight, ending: Ending) {
-    trip.core.tasks.spawn(async move {
-        let Flight { flight, pulse, _under_way } = flight;
-        flight.land(ending).await;
-        drop(pulse);
-    });
-}
-
-/// Whether a refusal of the forwarding stage means that nothing was sent.
-fn had_no_effect(trip: &Trip, refusal: &Refusal) -> bool {
-    match refusal.code {
-        Code::UpstreamTimeout => {
-            let attempt = trip.outcome().attempt.as_ref();
-            attempt.is_none_or(|attempt| attempt.address.is_none())
-        }
-        code => SAYS_UNSENT.contains(&code),
-    }
-}
-
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
@@ -357,23 +289,6 @@ fn unavailable() -> Refusal {
     Refusal::new(Code::RepeatUnavailable, detail).retry(Retry::Soon)
 }
 
-/// What is refused with before anything is sent, and never after; but for a quota that is blocked:
-/// that may be the upstream's own 429, which proves as much.
-const SAYS_UNSENT: [Code; 12] = [
-    Code::QuotaExceeded,
-    Code::QuotaBlocked,
-    Code::QueueFull,
-    Code::LedgerUnavailable,
-    Code::UpstreamUnreachable,
-    Code::UpstreamUntrusted,
-    Code::UpstreamAbsent,
-    Code::SecretUnresolved,
-    Code::UpgradeRefused,
-    Code::HeaderInvalid,
-    Code::TargetInvalid,
-    Code::TargetAmbiguous,
-];
-
 /// A client's name for a request.
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The official SDKs' count of tries.
@@ -394,9 +309,6 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Between two looks, doubled each time.
 const WAIT_FIRST: Duration = Duration::from_millis(5);
 const WAIT_EACH_MAX: Duration = Duration::from_millis(250);
-
-/// How long an answer may take to be kept. A slower one is passed on as it comes.
-const KEEP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -198,6 +198,16 @@ impl Trip {
         }
     }
 
+    /// Whether its answer may say what it costs.
+    pub(crate) fn has_price(&self) -> bool {
+        self.bill.as_ref().is_some_and(|bill| bill.is_priced())
+    }
+
+    /// Whether what is still to come of the answer says what the request costs.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.bill.as_ref().is_some_and(|bill| bill.wants_more())
+    }
+
     /// Whether a logger wants the request's body, and how much of it.
     pub(crate) fn request_body_max(&self) -> usize {
         self.entry().loggers.request_body_max()

@@ -127,14 +127,14 @@ impl Exchange<'_> {
             Channel::H1(sender) => Either::Left(sender.try_send_request(request)),
             Channel::H2(sender) => Either::Right(sender.try_send_request(request)),
         };
-        let earlier = trip.bill.as_mut().map(|bill| bill.mark_sent(true));
+        let earlier = trip.bill.as_ref().map(|bill| bill.mark_sent(true));
         let answered = self.answer(sending).await;
-        if let (Err(Failure::Unsent), Some(bill)) = (&answered, &mut trip.bill) {
+        if let (Err(Failure::Unsent), Some(bill)) = (&answered, &trip.bill) {
             bill.mark_sent(earlier.unwrap_or(true));
         }
         let response = answered?;
         if let Some(bill) = &mut trip.bill {
-            bill.answered(&response);
+            bill.answered(&response, &trip.core.shared.metrics.guarded);
         }
         if let Some(attempt) = trip.attempt() {
             attempt.status = Some(response.status().as_u16());

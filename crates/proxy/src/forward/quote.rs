@@ -17,7 +17,7 @@ use super::{Kept, absent, endpoint, host_for, unreachable, upstream_of};
 use crate::body::{Content, RequestBody, Upload};
 use crate::describe::Described;
 use crate::head::Head;
-use crate::held::{Bounds, Held, Read};
+use crate::held::{Bounds, Held, Read, Weight};
 use crate::quota::place;
 use crate::trip::Trip;
 
@@ -29,7 +29,7 @@ pub(crate) async fn ask(
     head: &Head,
     described: &Described,
     call: QuoteCall,
-) -> Result<Option<Vec<u8>>, Refusal> {
+) -> Result<Option<(Vec<u8>, Weight)>, Refusal> {
     let asking = Box::pin(answer(trip, head, described, call));
     tokio::time::timeout(QUOTE_MAX, asking).await.unwrap_or_else(|_| {
         let detail = format!("no quote within {} s", QUOTE_MAX.as_secs());
@@ -42,7 +42,7 @@ async fn answer(
     head: &Head,
     described: &Described,
     call: QuoteCall,
-) -> Result<Option<Vec<u8>>, Refusal> {
+) -> Result<Option<(Vec<u8>, Weight)>, Refusal> {
     let route = Arc::clone(described.identified().route());
     let upstream = upstream_of(&route)?;
     let Ok(target) = PathAndQuery::try_from(call.path.as_str()) else { return Ok(None) };
@@ -78,14 +78,14 @@ async fn answer(
     let (response, lease) = exchange.run(trip, &endpoint, lease).await?;
     exchange.rest(trip, &response)?;
     let is_good = response.status().is_success();
-    let bounds =
-        Bounds { bytes: ANSWER_MAX, pause: timeouts.read, until: Some(Instant::now() + QUOTE_MAX) };
-    let mut held = Held::new(&trip.core.shared);
+    let until = Some(Instant::now() + QUOTE_MAX);
+    let bounds = Bounds { bytes: ANSWER_MAX, pause: timeouts.read, until, passes: false };
+    let mut held = Held::new(&trip.core.shared.metrics.guarded);
     let Ok(Read::Whole) = held.read(response.into_body(), bounds).await else { return Ok(None) };
     if exchange.upload.is_done() {
         trip.core.pool.give_back(lease, trip.core.shared.clock.uptime());
     }
-    Ok(is_good.then(|| held.as_slice().to_vec()))
+    Ok(is_good.then(|| held.into_parts()))
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -30,9 +30,8 @@ impl Whole {
     }
 
     /// Reads it again; `None` where it is not one.
-    pub(super) fn read(bytes: Vec<u8>) -> Option<Self> {
-        let bytes = Bytes::from(bytes);
-        let mut rest = bytes.get(..)?;
+    pub(super) fn read(bytes: &Bytes) -> Option<Self> {
+        let mut rest: &[u8] = bytes;
         let [VERSION] = *take::<1>(&mut rest)? else { return None };
         let status = StatusCode::from_u16(u16::from_le_bytes(*take(&mut rest)?)).ok()?;
         let count = u16::from_le_bytes(*take(&mut rest)?);
@@ -112,11 +111,11 @@ mod tests {
         for body in ["", "body"] {
             let body = Bytes::from_static(body.as_bytes());
             let whole = Whole { status: StatusCode::CREATED, headers: headers.clone(), body };
-            assert_eq!(Whole::read(whole.written()).unwrap(), whole);
+            assert_eq!(Whole::read(&whole.written().into()).unwrap(), whole);
         }
-        assert_eq!(Whole::read(vec![]), None);
-        assert_eq!(Whole::read(vec![1, 200, 0, 1, 0, 9, 0, 0, 0]), None);
-        assert_eq!(Whole::read(vec![2, 200, 0, 0, 0]), None);
+        assert_eq!(Whole::read(&Bytes::new()), None);
+        assert_eq!(Whole::read(&vec![1, 200, 0, 1, 0, 9, 0, 0, 0].into()), None);
+        assert_eq!(Whole::read(&vec![2, 200, 0, 0, 0].into()), None);
     }
 
     #[test]
