@@ -129,6 +129,33 @@ fn a_domain_is_bought_at_the_price_that_was_quoted_as_long_as_the_budget_pays() 
 }
 
 #[test]
+fn who_may_not_call_may_not_ask_for_quotes() {
+    let registrar = Registrar::start("30");
+    let gate = &registrar.bench.gate;
+    gate.put("limits/few", &json!({ "per": "agent", "rate": 1, "interval": "1h", "burst": 3 }));
+    let whole = json!({ "match": { "upstreams": ["only"] }, "quota": 100, "window": "300s" });
+    gate.put("upstream_quotas/all", &whole);
+    let bought = registrar.register("alpha-gate.com", 2);
+    assert_eq!(bought.status(), 201, "{bought}");
+    let left = bought.field("ratelimit").expect("what is left");
+    assert!(left.contains("\"few\";r=2"), "one call, one draw: {left}");
+    assert!(left.contains("\"upstream\";r=98"), "its quote has a turn of its own: {left}");
+    for _ in 0..2 {
+        let refused = registrar.register("beta-gate.com", 2);
+        assert_eq!(refused.refusal(), (402, "budget.exhausted".to_owned()));
+    }
+    for _ in 0..3 {
+        let refused = registrar.register("beta-gate.com", 1);
+        assert_eq!(refused.refusal(), (429, "limit.exceeded".to_owned()));
+    }
+    assert_eq!(registrar.arrivals("/domain-check").len(), 3);
+    assert_eq!(registrar.charges(), ["17.14"]);
+    gate.put("limits/few", &json!({ "per": "agent", "rate": 1, "interval": "1h", "burst": 9 }));
+    // What was refused holds nothing.
+    assert_eq!(registrar.register("beta-gate.com", 1).status(), 201);
+}
+
+#[test]
 fn a_call_whose_price_nobody_can_say_does_not_leave() {
     let registrar = Registrar::start("1000");
     for order in [r#"{"domain_name":"taken-gate.com"}"#, "{}", "no json", ""] {

@@ -14,30 +14,62 @@ use crate::describe::Described;
 use crate::price::Priced;
 use crate::trip::Trip;
 
-/// Proof that every limit said yes. Only [`admit`] makes one.
+/// Proof that every limit and budget said yes. Only [`admit`] makes one.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    priced: Priced,
+    described: Described,
+    drawn: Drawn,
+}
+
+/// Proof that every limit said yes. Only this file makes one.
+#[derive(Debug)]
+pub(crate) struct Drawn {
+    plan: Plan,
     reservation: Reservation,
 }
 
 impl Admitted {
     pub(crate) const fn described(&self) -> &Described {
-        self.priced.described()
+        &self.described
     }
 
     /// What the limits have left, for the answer's `RateLimit` fields.
     pub(crate) fn into_limits(self) -> (Plan, Reservation) {
-        (self.priced.into_plan(), self.reservation)
+        (self.drawn.plan, self.drawn.reservation)
     }
 }
 
-/// Takes all that the request draws on, or refuses it; then waits if a limit queues.
+/// Takes all that the request draws on and holds, or refuses it; then waits if a limit queues.
 pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<Admitted, Refusal> {
-    // Borrowed and not taken apart, so that the future holds it once.
-    let plan = priced.plan();
-    trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
+    let (described, plan, drawn) = priced.into_parts();
     trip.learnt().budgets = plan.holds.iter().map(unpaid).collect();
+    if let Some(drawn) = drawn {
+        // The limits were drawn on before the price was asked for: only the holds are left.
+        take(trip, &plan).await?;
+        return Ok(Admitted { described, drawn: *drawn });
+    }
+    let drawn = draw(trip, plan).await?;
+    Ok(Admitted { described, drawn })
+}
+
+/// Takes a plan, or refuses it; then waits if a limit queues.
+pub(crate) async fn draw(trip: &mut Trip, plan: Plan) -> Result<Drawn, Refusal> {
+    trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
+    let reservation = take(trip, &plan).await?;
+    if !reservation.turn.is_zero() {
+        if trip.core.shared.metrics.queued.get() >= QUEUED_MAX {
+            let detail = "too many requests wait for their turn on this node";
+            return Err(Refusal::new(Code::QueueFull, detail).retry(Retry::After(reservation.turn)));
+        }
+        let _waiting = Counted::new(&trip.core.shared.metrics.queued);
+        trip.learnt().timing.queued = reservation.turn;
+        tokio::time::sleep(reservation.turn).await;
+    }
+    Ok(Drawn { plan, reservation })
+}
+
+/// Takes a plan, all or nothing. What it holds the trip's end settles, whatever comes.
+async fn take(trip: &mut Trip, plan: &Plan) -> Result<Reservation, Refusal> {
     let core = Arc::clone(&trip.core);
     let decided = match core.shared.ledger.take(plan, core.shared.clock.uptime()) {
         Answer::Now(decided) => decided,
@@ -45,32 +77,30 @@ pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<Admitted, R
     };
     let mut reservation = match decided {
         Ok(reservation) => reservation,
-        Err(Denial::Short { draw, short }) => return Err(exceeded(plan, draw, short)),
-        Err(Denial::Full { .. }) => without_ledger(plan, NO_COUNT)?,
-        Err(Denial::Overdrawn { hold, .. }) => return Err(overdrawn(plan, hold)),
-        Err(Denial::Crowded { .. }) => without_ledger(plan, NO_ACCOUNT)?,
-        Err(Denial::Mismatch) => {
-            let detail = "the request's id stands for another request's money";
-            return Err(Refusal::new(Code::Internal, detail).sealed());
-        }
         Err(Denial::Away) => {
-            let uncounted = without_ledger(plan, NO_LEDGER);
+            let uncounted = refused(plan, Denial::Away);
             core.shared.ledger.note_uncounted(uncounted.is_ok());
             uncounted?
         }
+        Err(denial) => refused(plan, denial)?,
     };
-    // From here on the trip's end settles it, whatever comes.
     trip.bill = reservation.held.take().map(|held| Box::new(Bill::new(held)));
-    if !reservation.turn.is_zero() {
-        if core.shared.metrics.queued.get() >= QUEUED_MAX {
-            let detail = "too many requests wait for their turn on this node";
-            return Err(Refusal::new(Code::QueueFull, detail).retry(Retry::After(reservation.turn)));
+    Ok(reservation)
+}
+
+/// What becomes of a request whose plan was not taken: refused, or let go uncounted.
+fn refused(plan: &Plan, denial: Denial) -> Result<Reservation, Refusal> {
+    match denial {
+        Denial::Short { draw, short } => Err(exceeded(plan, draw, short)),
+        Denial::Full { .. } => without_ledger(plan, NO_COUNT),
+        Denial::Overdrawn { hold, .. } => Err(overdrawn(plan, hold)),
+        Denial::Crowded { .. } => without_ledger(plan, NO_ACCOUNT),
+        Denial::Mismatch => {
+            let detail = "the request's id stands for another request's money";
+            Err(Refusal::new(Code::Internal, detail).sealed())
         }
-        let _waiting = Counted::new(&core.shared.metrics.queued);
-        trip.learnt().timing.queued = reservation.turn;
-        tokio::time::sleep(reservation.turn).await;
+        Denial::Away => without_ledger(plan, NO_LEDGER),
     }
-    Ok(Admitted { priced, reservation })
 }
 
 fn passes_without_ledger(hold: &Hold) -> bool {

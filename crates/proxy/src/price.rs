@@ -5,20 +5,20 @@
 //! known, and the price decides what that means.
 
 use std::future::ready;
-use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
-use model::{Code, Refusal};
+use model::{Code, PriceId, Refusal};
 use rules::fact::Facts;
 use rules::plan::{Draft, Plan, plan};
-use rules::price::{Evidence, Needs, Price, Unpriced};
+use rules::price::{Evidence, Needs, QuoteCall, Unpriced};
 use tokio_util::either::Either;
 
+use crate::admit::{Drawn, draw};
 use crate::body::Content;
 use crate::describe::Described;
 use crate::forward::ask;
 use crate::head::Head;
-use crate::held::{Bounds, Held, Read, Weight};
+use crate::held::{Bounds, Held, Read};
 use crate::trip::Trip;
 
 /// Proof that it is known what a request draws on and holds. Only this file makes one.
@@ -26,19 +26,13 @@ use crate::trip::Trip;
 pub(crate) struct Priced {
     described: Described,
     plan: Plan,
+    /// Where the price had to be asked for: what was drawn before; the plan only holds then.
+    drawn: Option<Box<Drawn>>,
 }
 
 impl Priced {
-    pub(crate) const fn described(&self) -> &Described {
-        &self.described
-    }
-
-    pub(crate) const fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    pub(crate) fn into_plan(self) -> Plan {
-        self.plan
+    pub(crate) fn into_parts(self) -> (Described, Plan, Option<Box<Drawn>>) {
+        (self.described, self.plan, self.drawn)
     }
 }
 
@@ -68,12 +62,12 @@ pub(crate) fn price<'a>(
         return Either::Left(Box::pin(learn(trip, head, open)));
     }
     let plan = draft.price(&Evidence::default()).map_err(|unpriced| unknown(&unpriced));
-    Either::Right(ready(plan.map(|plan| (Priced { described, plan }, content))))
+    Either::Right(ready(plan.map(|plan| (Priced { described, plan, drawn: None }, content))))
 }
 
 /// Learns what the prices need to know.
 async fn learn(trip: &mut Trip, head: &Head, open: Open) -> Result<(Priced, Content), Refusal> {
-    let Open { described, draft, mut content } = open;
+    let Open { described, mut draft, mut content } = open;
     if draft.needs().request {
         content = read(trip, head, &described, content).await?;
     }
@@ -81,12 +75,15 @@ async fn learn(trip: &mut Trip, head: &Head, open: Open) -> Result<(Priced, Cont
         Content { ahead, rest: None } => ahead.as_deref().cloned(),
         Content { rest: Some(_), .. } => None,
     };
+    let calls = calls(head, &described, &draft, request.as_deref());
     let (mut quotes, mut weights, mut failed) = (Vec::new(), Vec::new(), None);
-    let quoted: Vec<Arc<Price>> = draft.quoted().into_iter().map(Arc::clone).collect();
-    for price in quoted {
-        match quote(trip, head, &described, (&price, request.as_deref())).await {
+    // A quote is a call too. Who may not call may not ask either, however often.
+    let drawn =
+        if calls.is_empty() { None } else { Some(Box::new(draw(trip, draft.take_draws()).await?)) };
+    for (price, call) in calls {
+        match ask(trip, head, &described, call).await {
             Ok(Some((answer, weight))) => {
-                quotes.push((price.id.clone(), answer));
+                quotes.push((price, answer));
                 weights.push(weight);
             }
             Ok(None) => {}
@@ -97,20 +94,22 @@ async fn learn(trip: &mut Trip, head: &Head, open: Open) -> Result<(Priced, Cont
     // An upstream that does not say its price because it is away may do so later.
     let plan = draft.price(&evidence);
     let plan = plan.map_err(|unpriced| failed.unwrap_or_else(|| unknown(&unpriced)))?;
-    Ok((Priced { described, plan }, content))
+    Ok((Priced { described, plan, drawn }, content))
 }
 
-/// Asks for the quote of a price; `None` where it cannot be asked for, or is not answered.
-async fn quote(
-    trip: &mut Trip,
+/// The quotes to ask for, as far as the request says enough.
+fn calls(
     head: &Head,
     described: &Described,
-    (price, request): (&Price, Option<&[u8]>),
-) -> Result<Option<(Vec<u8>, Weight)>, Refusal> {
-    let Some(quote) = &price.quote else { return Ok(None) };
+    draft: &Draft,
+    request: Option<&[u8]>,
+) -> Vec<(PriceId, QuoteCall)> {
     let call = described.call(head).and_then(|named| named.call());
-    let Some(call) = quote.call(call.as_ref(), request) else { return Ok(None) };
-    ask(trip, head, described, call).await
+    let asked = draft.quoted().into_iter().filter_map(|price| {
+        let quote = price.quote.as_ref()?;
+        Some((price.id.clone(), quote.call(call.as_ref(), request)?))
+    });
+    asked.collect()
 }
 
 /// Reads the whole body, if it is not read already and not too long.

@@ -183,6 +183,12 @@ impl Draft {
         quoted
     }
 
+    /// What it draws on, as a plan of its own: what is left only holds.
+    #[must_use]
+    pub fn take_draws(&mut self) -> Plan {
+        Plan { id: self.id, draws: std::mem::take(&mut self.draws), holds: Vec::new() }
+    }
+
     /// Prices every hold.
     ///
     /// # Errors
