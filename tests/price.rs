@@ -1,6 +1,7 @@
 //! Prices: a call holds what it will cost, as its body or its upstream says, before it leaves.
 
 mod hangup;
+mod refuse;
 
 use cloudflare_sim::{Arrival, DEFAULT_TOKEN, Options, Sim};
 use serde_json::{Value, json};
@@ -50,10 +51,14 @@ impl Bench {
     }
 
     fn post(&self, path: &str, body: &str) -> Message {
+        self.ask("POST", path, "", body)
+    }
+
+    /// Asks with further fields of the head, each with its end of line.
+    fn ask(&self, method: &str, path: &str, fields: &str, body: &str) -> Message {
         let mut wire = Wire::connect(&self.gate.http);
-        let length = body.len();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\napikey: bot-key");
-        wire.send(format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}"));
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: a\r\napikey: bot-key\r\n{fields}");
+        wire.send(format!("{head}content-length: {}\r\n\r\n{body}", body.len()));
         wire.final_answer().expect("an answer")
     }
 

@@ -1,5 +1,7 @@
 //! Laws of the embedded ledger: all or nothing, durable over a clean stop, safe over a crash.
 
+mod plans;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
