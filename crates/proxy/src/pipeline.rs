@@ -137,22 +137,17 @@ impl Go {
     }
 }
 
-/// The table of contents of a request: each stage takes the proof that the one before made.
+/// Judges a request, which ends when its agent is suspended, whatever it waits for.
 async fn judge(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result<Judged, Refusal> {
-    let route = choose_route(trip, head)?;
-    let identified: Identified = identify(trip, head, route)?;
     let (core, berth) = (Arc::clone(&trip.core), trip.berth);
-    let mut onward = pin!(go_on(trip, head, identified, body));
-    // From here on it ends when its agent is suspended, whatever it waits for.
-    poll_fn(|cx| core.riders.poll(berth, onward.as_mut(), cx)).await
+    let mut judging = pin!(pass_stages(trip, head, body));
+    poll_fn(|cx| core.riders.poll(berth, judging.as_mut(), cx)).await
 }
 
-async fn go_on(
-    trip: &mut Trip,
-    head: &mut Head,
-    identified: Identified,
-    body: Incoming,
-) -> Result<Reply, Refusal> {
+/// The table of contents of a request: each stage takes the proof that the one before made.
+async fn pass_stages(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result<Judged, Refusal> {
+    let route = choose_route(trip, head)?;
+    let identified: Identified = identify(trip, head, route)?;
     let described: Described = describe(trip, head, identified)?;
     let content = match repeat::asking(trip, head, &described)? {
         None => Content::from(body),

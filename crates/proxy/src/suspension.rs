@@ -15,8 +15,7 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Berth(usize);
 
-/// The requests of a core whose identity is known: one place for each, and as many places as there
-/// were requests at once.
+/// The requests of a core: one place for each, and as many places as there were requests at once.
 #[derive(Debug)]
 pub(crate) struct Riders {
     /// Who is suspended.
@@ -37,8 +36,10 @@ struct Berths {
 }
 
 /// A request under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Rider {
+    /// Whether it is known who asks; until then nobody can be meant.
+    is_known: bool,
     /// Who asks; `None` where the route does not want to know.
     agent: Option<Arc<Agent>>,
     /// Set once it is to end.
@@ -52,18 +53,24 @@ impl Riders {
         Self { news: Mutex::new(News { watch, current }), berths: Mutex::default() }
     }
 
-    /// Takes a request in; the refusal is there when its agent is suspended.
-    pub(crate) fn enter(
+    /// Takes a request in.
+    pub(crate) fn enter(&self) -> Berth {
+        self.berths.lock().take(Rider::default())
+    }
+
+    /// Notes who asks, and lets the request go on unless that is suspended.
+    pub(crate) fn board(
         &self,
+        berth: Berth,
         agent: Option<Arc<Agent>>,
         now: Timestamp,
-    ) -> (Berth, Option<Refusal>) {
+    ) -> Result<(), Refusal> {
         let mut berths = self.berths.lock();
-        let berth = berths.take(Rider { agent, suspended: None, waker: None });
+        let Some(rider) = berths.rider(berth) else { return Ok(()) };
+        (rider.is_known, rider.agent) = (true, agent);
         // Looked at after it stands here: who is suspended in between is found by `end`.
-        let rider = berths.rider(Some(berth));
-        let agent = rider.and_then(|rider| rider.agent.as_deref());
-        (berth, self.suspension(agent, now).map(|suspension| refusal(&suspension)))
+        let suspension = self.suspension(rider.agent.as_deref(), now);
+        suspension.map_or(Ok(()), |suspension| Err(refusal(&suspension)))
     }
 
     /// Forgets a request that has ended.
@@ -76,11 +83,7 @@ impl Riders {
     }
 
     /// Why a request is to end; wakes whoever asks when that changes.
-    pub(crate) fn poll_end(
-        &self,
-        berth: Option<Berth>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Arc<Suspension>> {
+    pub(crate) fn poll_end(&self, berth: Berth, cx: &mut Context<'_>) -> Poll<Arc<Suspension>> {
         let mut berths = self.berths.lock();
         let Some(rider) = berths.rider(berth) else { return Poll::Pending };
         if let Some(suspension) = &rider.suspended {
@@ -93,10 +96,17 @@ impl Riders {
         Poll::Pending
     }
 
+    /// Whether a request may go on.
+    pub(crate) fn check(&self, berth: Berth) -> Result<(), Refusal> {
+        let mut berths = self.berths.lock();
+        let suspended = berths.rider(berth).and_then(|rider| rider.suspended.as_deref());
+        suspended.map_or(Ok(()), |suspension| Err(refusal(suspension)))
+    }
+
     /// Polls what a request waits for, unless the request is to end.
     pub(crate) fn poll<T>(
         &self,
-        berth: Option<Berth>,
+        berth: Berth,
         onward: Pin<&mut impl Future<Output = Result<T, Refusal>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<T, Refusal>> {
@@ -139,13 +149,14 @@ impl Berths {
         Berth(self.all.len() - 1)
     }
 
-    fn rider(&mut self, berth: Option<Berth>) -> Option<&mut Rider> {
-        berth.and_then(|Berth(place)| self.all.get_mut(place)?.as_mut())
+    fn rider(&mut self, Berth(place): Berth) -> Option<&mut Rider> {
+        self.all.get_mut(place)?.as_mut()
     }
 
     /// Marks the requests that are to end, and gives back who must be told.
     fn end(&mut self, suspensions: &Suspensions, now: Timestamp) -> Vec<Waker> {
-        let riders = self.all.iter_mut().flatten().filter(|rider| rider.suspended.is_none());
+        let riders = self.all.iter_mut().flatten();
+        let riders = riders.filter(|rider| rider.is_known && rider.suspended.is_none());
         let ended = riders.filter_map(|rider| {
             rider.suspended = Some(Arc::clone(suspensions.of(rider.agent.as_deref(), now)?));
             rider.waker.take()
@@ -154,7 +165,8 @@ impl Berths {
     }
 }
 
-fn refusal(suspension: &Suspension) -> Refusal {
+/// What the suspended are told.
+pub(crate) fn refusal(suspension: &Suspension) -> Refusal {
     Refusal::new(Code::IdentitySuspended, format!("suspended: {}", suspension.reason))
 }
 
@@ -193,11 +205,14 @@ mod tests {
     async fn who_waits_is_ended_and_others_wait_on() {
         let (tell, watch) = watch::channel(Arc::default());
         let riders = Riders::new(watch);
-        let (alice, _) = riders.enter(agent("alice"), NOW);
-        let (bob, _) = riders.enter(agent("bob"), NOW);
+        let [alice, bob] = ["alice", "bob"].map(|name| {
+            let berth = riders.enter();
+            riders.board(berth, agent(name), NOW).unwrap();
+            berth
+        });
         let keeper = riders.keep(|| NOW);
         let mut forever = pin!(pending::<Result<(), Refusal>>());
-        let waiting = poll_fn(|cx| riders.poll(Some(alice), forever.as_mut(), cx));
+        let waiting = poll_fn(|cx| riders.poll(alice, forever.as_mut(), cx));
         let told = async {
             tell.send_replace(suspended("agent/alice"));
             pending::<()>().await;
@@ -209,7 +224,7 @@ mod tests {
             () = told => panic!("it never ends"),
         };
         assert_eq!(ended.unwrap_err().code, model::Code::IdentitySuspended);
-        let ended = poll_fn(|cx| std::task::Poll::Ready(riders.poll_end(Some(bob), cx))).await;
+        let ended = poll_fn(|cx| std::task::Poll::Ready(riders.poll_end(bob, cx))).await;
         assert!(ended.is_pending());
     }
 
@@ -218,9 +233,10 @@ mod tests {
         let (tell, watch) = watch::channel(suspended("agent/alice"));
         let riders = Riders::new(watch);
         let is_refused = |agent| {
-            let (berth, refusal) = riders.enter(agent, NOW);
+            let berth = riders.enter();
+            let boarded = riders.board(berth, agent, NOW);
             riders.leave(berth);
-            refusal.is_some()
+            boarded.is_err()
         };
         assert!(is_refused(agent("alice")));
         assert!(!is_refused(agent("bob")) && !is_refused(None));
@@ -235,7 +251,7 @@ mod tests {
         let (_tell, watch) = watch::channel(Arc::default());
         let riders = Riders::new(watch);
         for _ in 0..10 {
-            riders.leave(riders.enter(agent("alice"), NOW).0);
+            riders.leave(riders.enter());
         }
         assert_eq!(riders.berths.lock().all.len(), 1);
     }

@@ -52,7 +52,7 @@ pub(crate) struct Trip {
     /// What is told of the request to those that repeat it, when it may be repeated.
     pub(crate) flight: Option<Box<Flight>>,
     /// Where it can be ended from outside, once it is known who asks.
-    pub(crate) berth: Option<Berth>,
+    pub(crate) berth: Berth,
     /// Taken when the trip ends, which is when it is dropped.
     record: Option<(Seat, Box<Entry>)>,
 }
@@ -91,7 +91,7 @@ impl Trip {
             upload: None,
             bill: None,
             flight: None,
-            berth: None,
+            berth: core.riders.enter(),
             record: Some((seat, Box::new(entry))),
             core: Arc::clone(core),
         }
@@ -152,9 +152,7 @@ impl Trip {
 
     /// Lets a request go on from whose agent it is known, unless the agent is suspended.
     pub(crate) fn board(&mut self, agent: Option<Arc<Agent>>) -> Result<(), Refusal> {
-        let (berth, refusal) = self.core.riders.enter(agent, self.outcome().started);
-        self.berth = Some(berth);
-        refusal.map_or(Ok(()), Err)
+        self.core.riders.board(self.berth, agent, self.outcome().started)
     }
 
     /// Notes who asks.
@@ -234,9 +232,7 @@ impl Trip {
 
 impl Drop for Trip {
     fn drop(&mut self) {
-        if let Some(berth) = self.berth.take() {
-            self.core.riders.leave(berth);
-        }
+        self.core.riders.leave(self.berth);
         let Some((seat, mut entry)) = self.record.take() else { return };
         if let Some(upload) = &self.upload {
             entry.outcome.received = upload.bytes();

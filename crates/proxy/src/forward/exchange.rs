@@ -1,6 +1,8 @@
 //! One request on its way: sent, waited for, and sent again only where that has no effect.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
@@ -8,6 +10,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper::body::{Body as _, Incoming};
 use model::{Code, Refusal, Retry};
+use rules::suspension::Suspension;
 use rules::upstream::{Timeouts, Upstream};
 use tokio_util::either::Either;
 
@@ -16,6 +19,7 @@ use crate::body::{RequestBody, Upload};
 use crate::connect::{Channel, Endpoint};
 use crate::pool::Lease;
 use crate::quota::{Place, Rest};
+use crate::suspension::{self, Berth, Riders};
 use crate::trip::Trip;
 
 /// One request, whichever node takes it.
@@ -40,6 +44,8 @@ enum Failure {
     /// The client keeps the rest of its body back.
     Paused,
     Late,
+    /// The agent is suspended; what was sent may have had an effect.
+    Suspended(Arc<Suspension>),
 }
 
 impl Exchange<'_> {
@@ -51,6 +57,8 @@ impl Exchange<'_> {
         endpoint: &Endpoint,
         mut lease: Lease,
     ) -> Result<(Response<Incoming>, Lease), Refusal> {
+        // It may have waited long for its connection.
+        trip.core.riders.check(trip.berth)?;
         if let Some(bill) = &mut trip.bill {
             Box::pin(bill.dispatch()).await?;
         }
@@ -128,7 +136,7 @@ impl Exchange<'_> {
             Channel::H2(sender) => Either::Right(sender.try_send_request(request)),
         };
         let earlier = trip.bill.as_ref().map(|bill| bill.mark_sent(true));
-        let answered = self.answer(sending).await;
+        let answered = self.answer(sending, (&trip.core.riders, trip.berth)).await;
         if let (Err(Failure::Unsent), Some(bill)) = (&answered, &trip.bill) {
             bill.mark_sent(earlier.unwrap_or(true));
         }
@@ -146,14 +154,20 @@ impl Exchange<'_> {
     async fn answer(
         &mut self,
         sending: impl Future<Output = Result<Response<Incoming>, TrySendError>>,
+        (riders, berth): (&Riders, Berth),
     ) -> Result<Response<Incoming>, Failure> {
         let mut sending = std::pin::pin!(sending);
         let patience = self.timeouts.read.max(self.timeouts.send);
         loop {
             let before = self.upload.bytes();
-            match tokio::time::timeout(patience, &mut sending).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut error)) => {
+            let answered = poll_fn(|cx| match sending.as_mut().poll(cx) {
+                Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+                Poll::Pending => riders.poll_end(berth, cx).map(Err),
+            });
+            match tokio::time::timeout(patience, answered).await {
+                Ok(Err(suspension)) => return Err(Failure::Suspended(suspension)),
+                Ok(Ok(Ok(response))) => return Ok(response),
+                Ok(Ok(Err(mut error))) => {
                     self.request = error.take_message();
                     if self.request.is_some() {
                         return Err(Failure::Unsent);
@@ -217,6 +231,7 @@ impl Failure {
                 let detail = format!("nothing more of it came within {} ms", patience.as_millis());
                 Refusal::new(Code::BodyBroken, detail)
             }
+            Self::Suspended(suspension) => suspension::refusal(&suspension),
             Self::Late => {
                 let detail = format!("no answer within {} ms", patience.as_millis());
                 Refusal::new(Code::UpstreamTimeout, detail)
