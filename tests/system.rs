@@ -18,6 +18,7 @@ mod quota;
 mod records;
 mod redis;
 mod repeat;
+mod response;
 mod sdk;
 mod secret;
 mod suspension;

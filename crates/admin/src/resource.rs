@@ -245,6 +245,7 @@ const fn id_member(kind: Kind) -> &'static str {
         | Kind::Credential
         | Kind::Limit
         | Kind::UpstreamQuota
+        | Kind::Response
         | Kind::Price
         | Kind::Budget => "id",
     }

@@ -147,6 +147,7 @@ pub(crate) fn check_method(kind: Kind, method: &Method) -> Result<(), Failure> {
         | Kind::Limit
         | Kind::Price
         | Kind::Budget
+        | Kind::Response
         | Kind::UpstreamQuota => &[],
         Kind::Consumer | Kind::Credential => &[Method::POST, Method::PATCH],
         Kind::ConsumerGroup | Kind::Secret => &[Method::POST],

@@ -22,6 +22,7 @@ pub(crate) mod limit;
 mod price;
 pub(crate) mod quota;
 mod repeat;
+mod response;
 pub(crate) mod route;
 pub(crate) mod secret;
 mod selector;
@@ -42,6 +43,7 @@ pub(crate) enum Document {
     UpstreamQuota(Arc<rules::quota::Quota>),
     Price(Arc<rules::price::Price>),
     Budget(Arc<rules::budget::Budget>),
+    Response(Arc<rules::response::Response>),
 }
 
 /// A name of another resource inside a document.
@@ -93,6 +95,10 @@ const fn shape(kind: Kind) -> Shape {
         },
         Kind::Budget => Shape {
             read: |r, v| budget::read(r, v).map(Arc::new).map(Document::Budget),
+            links: selector::links,
+        },
+        Kind::Response => Shape {
+            read: |r, v| response::read(r, v).map(Arc::new).map(Document::Response),
             links: selector::links,
         },
         Kind::UpstreamQuota => Shape {

@@ -60,6 +60,8 @@ kinds! {
     Price => "prices", "price", "price", None;
     /// An amount over a calendar period.
     Budget => "budgets", "budget", "budget", None;
+    /// What becomes of answers on their way back.
+    Response => "responses", "response", "response", None;
     /// What an upstream lets everybody on one credential do.
     UpstreamQuota => "upstream_quotas", "upstream_quota", "upstream quota", None;
 }
@@ -144,6 +146,7 @@ impl Key {
             | Kind::Credential
             | Kind::Limit
             | Kind::UpstreamQuota
+            | Kind::Response
             | Kind::Price
             | Kind::Budget => "id",
         }

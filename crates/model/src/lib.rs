@@ -10,6 +10,7 @@ mod identity;
 mod limit;
 mod outcome;
 mod refusal;
+mod response;
 mod route;
 mod secret;
 mod time;
@@ -20,6 +21,7 @@ pub use identity::{AgentId, CredentialId, Identity, OrganisationId, RunId, TeamI
 pub use limit::{Bucket, BucketError, LimitId, QuotaId, Rate, RateError, Tokens};
 pub use outcome::{Attempt, Ending, Outcome, Paid, Protocol, RequestId, Scheme, Timing, Trace};
 pub use refusal::{Code, Custom, Exhausted, Grade, Refusal, RefusalBody, Retry};
+pub use response::ResponseId;
 pub use route::{NodeName, Revision, RouteId, UpstreamId};
 pub use secret::Secret;
 pub use time::{Clock, SystemClock, Timestamp, Uptime};

@@ -72,6 +72,10 @@ codes! {
     UpstreamTimeout => "upstream.timeout",
     /// The upstream answered something that is not HTTP, or broke off.
     UpstreamBroken => "upstream.broken",
+    /// A rule keeps the upstream's answer back.
+    ResponseRefused => "response.refused",
+    /// The upstream's answer may hold secrets, and cannot be looked through.
+    ResponseUnreadable => "response.unreadable",
     /// The request's body could not be read to its end.
     BodyBroken => "request.body_broken",
     /// The request's `Idempotency-Key` is none.

@@ -27,6 +27,7 @@ mod quota;
 mod repeat;
 mod resolve;
 mod respond;
+mod response;
 mod settle;
 mod suspension;
 mod tls;

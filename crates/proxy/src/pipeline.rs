@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use model::{Code, Refusal};
+use rules::response::Review;
 use rules::route::Route;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use crate::price::{Priced, price};
 use crate::quota::{Granted, wait_turn};
 use crate::repeat::{self, Claimed, Reply, Whole};
 use crate::trip::{Peer, Trip};
-use crate::{respond, settle};
+use crate::{respond, response, settle};
 
 /// Carries a request from its head to the head of its answer. Never fails: what goes wrong is
 /// answered and recorded.
@@ -129,11 +130,17 @@ enum Judged {
 struct Go {
     content: Content,
     granted: Granted,
+    /// What is to be done to its answer.
+    review: Option<Box<Review>>,
 }
 
 impl Go {
     async fn forward(self, trip: &mut Trip, head: &mut Head) -> Result<Reply, Refusal> {
-        forward(trip, head, self.content, self.granted).await.map(Reply::Passing)
+        let answer = forward(trip, head, self.content, self.granted).await?;
+        let Some(review) = self.review else { return Ok(Reply::Passing(answer)) };
+        let (core, berth) = (Arc::clone(&trip.core), trip.berth);
+        let mut editing = Box::pin(response::edit(trip, &review, answer));
+        poll_fn(|cx| core.riders.poll(berth, editing.as_mut(), cx)).await
     }
 }
 
@@ -149,6 +156,7 @@ async fn pass_stages(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result
     let route = choose_route(trip, head)?;
     let identified: Identified = identify(trip, head, route)?;
     let described: Described = describe(trip, head, identified)?;
+    let review = response::review(trip, head, &described);
     let content = match repeat::asking(trip, head, &described)? {
         None => Content::from(body),
         Some(asking) => {
@@ -161,7 +169,7 @@ async fn pass_stages(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result
     let (priced, content): (Priced, Content) = price(trip, head, described, content).await?;
     let admitted: Admitted = admit(trip, priced).await?;
     let granted: Granted = wait_turn(trip, head, admitted).await?;
-    Ok(Judged::Go(Go { content, granted }))
+    Ok(Judged::Go(Go { content, granted, review }))
 }
 
 fn choose_route(trip: &mut Trip, head: &Head) -> Result<Arc<Route>, Refusal> {

@@ -171,15 +171,16 @@ pub const fn status_of(code: Code) -> StatusCode {
         // No SDK comes back by itself after a 402.
         Code::BudgetExhausted | Code::BudgetPriceUnknown => StatusCode::PAYMENT_REQUIRED,
         Code::IdentityRefused => StatusCode::UNAUTHORIZED,
-        Code::IdentitySuspended => StatusCode::FORBIDDEN,
+        Code::IdentitySuspended | Code::ResponseRefused => StatusCode::FORBIDDEN,
         Code::IdentityThrottled
         | Code::LimitExceeded
         | Code::LimitNever
         | Code::QuotaExceeded
         | Code::QuotaBlocked => StatusCode::TOO_MANY_REQUESTS,
-        Code::UpstreamUnreachable | Code::UpstreamUntrusted | Code::UpstreamBroken => {
-            StatusCode::BAD_GATEWAY
-        }
+        Code::UpstreamUnreachable
+        | Code::UpstreamUntrusted
+        | Code::UpstreamBroken
+        | Code::ResponseUnreadable => StatusCode::BAD_GATEWAY,
         Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Code::LedgerUnavailable
         | Code::SecretUnresolved
@@ -210,6 +211,8 @@ const fn title(code: Code) -> &'static str {
         Code::IdentityRefused => "the request carries no valid identity",
         Code::IdentityThrottled => "too many failed identities",
         Code::IdentitySuspended => "suspended",
+        Code::ResponseRefused => "the answer is kept back",
+        Code::ResponseUnreadable => "the answer cannot be looked through",
         Code::LimitExceeded => "a rate limit is used up",
         Code::LimitNever => "the request is more than its limit ever allows",
         Code::BudgetPriceUnknown => "what the request costs cannot be known",

@@ -18,6 +18,7 @@ pub mod quota;
 pub mod record;
 pub mod regexp;
 pub mod repeat;
+pub mod response;
 pub mod rewrite;
 pub mod route;
 pub mod selector;

@@ -59,6 +59,9 @@ pub struct Template {
     pub deprecated: Option<&'static str>,
     /// What the sources say of it beside; mostly empty.
     pub note: &'static str,
+    /// The fields of its answer that hold secrets, such as `result.value`, with commas between
+    /// them. Lists on the way are passed through.
+    pub secrets: &'static str,
     /// The names of the parameters in the order of the path.
     pub parameters: Arc<[&'static str]>,
     /// The place in the table where the template ends.

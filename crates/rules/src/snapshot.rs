@@ -7,6 +7,7 @@ use crate::identity::Agents;
 use crate::limit::LimitIndex;
 use crate::price::PriceIndex;
 use crate::quota::QuotaIndex;
+use crate::response::ResponseIndex;
 use crate::route::RouteIndex;
 use crate::upstream::HostCredential;
 
@@ -21,6 +22,8 @@ pub struct Snapshot {
     pub limits: LimitIndex,
     pub budgets: BudgetIndex,
     pub prices: PriceIndex,
+    /// What becomes of answers on their way back.
+    pub responses: ResponseIndex,
     /// What upstreams let everybody on one credential do.
     pub quotas: QuotaIndex,
     /// What this node keeps for hosts; a few, searched in turn.

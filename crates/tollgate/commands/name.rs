@@ -41,6 +41,7 @@ pub(crate) fn path(kind: Kind, id: &str) -> Result<String> {
             | Kind::Consumer
             | Kind::Limit
             | Kind::UpstreamQuota
+            | Kind::Response
             | Kind::Price
             | Kind::Budget,
             _,

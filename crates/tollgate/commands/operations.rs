@@ -194,11 +194,12 @@ fn explained(catalogue: &Catalogue, explanation: &Explanation<'_, '_>, hints: &[
 
 fn as_json(template: &Template, path: &str) -> Map<String, Value> {
     let dangers: Vec<&str> = template.dangers.iter().map(|danger| danger.as_str()).collect();
-    let aliases: Vec<&str> = template.aliases.split(',').filter(|name| !name.is_empty()).collect();
+    let listed =
+        |text: &'static str| text.split(',').filter(|name| !name.is_empty()).collect::<Vec<&str>>();
     let ends = template.deprecated.filter(|until| !until.is_empty());
     let members = [
         ("operation", json!(template.operation)),
-        ("aliases", json!(aliases)),
+        ("aliases", json!(listed(template.aliases))),
         ("method", json!(template.verb.as_str())),
         ("path", json!(path)),
         ("scope", json!(template.scope.as_str())),
@@ -208,6 +209,7 @@ fn as_json(template: &Template, path: &str) -> Map<String, Value> {
         ("deprecated", json!(template.deprecated.is_some())),
         ("ends", json!(ends)),
         ("note", json!(template.note)),
+        ("secrets", json!(listed(template.secrets))),
     ];
     members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -238,7 +240,10 @@ fn told(
                 Some(until) => say("deprecated", &format!("it ends {until}")),
                 None => {}
             }
-            for (name, text) in [("also named", template.aliases), ("note", template.note)] {
+            let secrets = template.secrets.replace(',', ", ");
+            for (name, text) in
+                [("also named", template.aliases), ("note", template.note), ("hides", &secrets)]
+            {
                 if !text.is_empty() {
                     say(name, text);
                 }

@@ -51,6 +51,7 @@ impl AgentsMemory {
                 | Kind::Limit
                 | Kind::Price
                 | Kind::Budget
+                | Kind::Response
                 | Kind::UpstreamQuota => {}
             }
         }

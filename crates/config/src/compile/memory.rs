@@ -7,6 +7,7 @@ use rules::budget::BudgetIndex;
 use rules::limit::LimitIndex;
 use rules::price::PriceIndex;
 use rules::quota::QuotaIndex;
+use rules::response::ResponseIndex;
 use rules::{Snapshot, Unresolved};
 
 use super::Resolve;
@@ -39,6 +40,21 @@ pub(super) struct Memory {
     quotas: QuotaIndex,
     budgets: BudgetIndex,
     prices: PriceIndex,
+    responses: ResponseIndex,
+}
+
+/// The opened resources of a kind, in the order of their ids.
+macro_rules! documents {
+    ($memory:ident, $kind:ident) => {
+        $memory
+            .opened
+            .of(Kind::$kind)
+            .filter_map(|(_, document)| match document {
+                Document::$kind(document) => Some(Arc::clone(document)),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
 }
 
 impl Memory {
@@ -61,40 +77,23 @@ impl Memory {
         (self, compiled)
     }
 
-    /// Files limits, quotas, budgets and prices anew where one of them is not as it was.
+    /// Files anew what binds requests by selectors, where one of a kind is not as it was.
     fn renew_selected(&mut self, stale: &BTreeSet<Key>) {
         let is_stale = |kind| stale.iter().any(|key| key.kind == kind);
         if is_stale(Kind::Limit) {
-            let documents =
-                self.opened.of(Kind::Limit).filter_map(|(_, document)| match document {
-                    Document::Limit(limit) => Some(Arc::clone(limit)),
-                    _ => None,
-                });
-            self.limits = LimitIndex::build(documents.collect());
+            self.limits = LimitIndex::build(documents!(self, Limit));
         }
         if is_stale(Kind::UpstreamQuota) {
-            let quotas = self.opened.of(Kind::UpstreamQuota);
-            let quotas = quotas.filter_map(|(_, document)| match document {
-                Document::UpstreamQuota(quota) => Some(Arc::clone(quota)),
-                _ => None,
-            });
-            self.quotas = QuotaIndex::build(&quotas.collect::<Vec<_>>());
+            self.quotas = QuotaIndex::build(&documents!(self, UpstreamQuota));
         }
         if is_stale(Kind::Budget) {
-            let documents =
-                self.opened.of(Kind::Budget).filter_map(|(_, document)| match document {
-                    Document::Budget(budget) => Some(Arc::clone(budget)),
-                    _ => None,
-                });
-            self.budgets = BudgetIndex::build(documents.collect());
+            self.budgets = BudgetIndex::build(documents!(self, Budget));
         }
         if is_stale(Kind::Price) {
-            let documents =
-                self.opened.of(Kind::Price).filter_map(|(_, document)| match document {
-                    Document::Price(price) => Some(Arc::clone(price)),
-                    _ => None,
-                });
-            self.prices = PriceIndex::build(documents.collect());
+            self.prices = PriceIndex::build(documents!(self, Price));
+        }
+        if is_stale(Kind::Response) {
+            self.responses = ResponseIndex::build(documents!(self, Response));
         }
     }
 
@@ -122,6 +121,7 @@ impl Memory {
             limits: self.limits.clone(),
             budgets: self.budgets.clone(),
             prices: self.prices.clone(),
+            responses: self.responses.clone(),
             quotas: self.quotas.clone(),
             credentials: Vec::new(),
             unresolved: unresolved.into_iter().map(|(_, unresolved)| unresolved).collect(),

@@ -35,6 +35,7 @@ impl RoutesMemory {
                 | Kind::Credential
                 | Kind::Limit
                 | Kind::UpstreamQuota
+                | Kind::Response
                 | Kind::Price
                 | Kind::Budget => {}
             }

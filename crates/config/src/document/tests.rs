@@ -766,3 +766,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_rule_about_answers_is_checked() {
+    let full = json!({
+        "match": {"operations": ["user.tokens.create"], "teams": ["ops"]}, "desc": "d",
+        "reveal": ["result.value"], "redact": ["result.*.email"], "refuse": "never",
+        "rewrite": [{"field": "result.url", "from": "wss://tail.example/", "to": "wss://g.example/t/"}],
+    });
+    check_kind(Kind::Response, "1", full, &[]);
+    check_kind(Kind::Response, "1", json!({"match": {}, "reveal": ["*"]}), &[]);
+    check_kind(Kind::Response, "1", json!({"match": {}}), &["does nothing: it needs `reveal`"]);
+    let value = json!({
+        "match": {"operations": ["user.token.create"]}, "reveal": "*", "redact": ["a..b", "a", "a"],
+        "rewrite": [{"field": "a", "from": "https://api.example", "to": "ftp://x/"}, {"field": "b"}],
+        "refuse": "", "hide": [],
+    });
+    let faults = &[
+        "/hide: unknown field",
+        "/match/operations/0: unknown operation",
+        "/redact/0: expected up to 16 names",
+        "/refuse: is too short",
+        "/reveal: expected",
+        "/rewrite/0/from: expected the beginning of a URL",
+        "/rewrite/0/to: expected the beginning of a URL",
+        "/rewrite/1/from: is required",
+        "/rewrite/1/to: is required",
+    ];
+    check_kind(Kind::Response, "1", value, faults);
+}

@@ -115,6 +115,7 @@ impl Draft {
             | Kind::ConsumerGroup
             | Kind::Limit
             | Kind::UpstreamQuota
+            | Kind::Response
             | Kind::Price
             | Kind::Budget => None,
         };

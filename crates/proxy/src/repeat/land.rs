@@ -23,10 +23,19 @@ pub(crate) async fn land(
 ) -> Result<Reply, Refusal> {
     let answer = match answered {
         Ok(Reply::Passing(answer)) => answer,
-        Ok(whole @ Reply::Whole(_)) => return Ok(whole),
+        Ok(Reply::Whole(edited)) => {
+            // One that was kept has no flight of its own.
+            tell(trip, flight, ending_of(&edited.0));
+            return Ok(Reply::Whole(edited));
+        }
         Err(refusal) => {
             let void = !flight.flight.has_departed() || had_no_effect(trip, &refusal);
-            tell(trip, flight, if void { Ending::Void } else { Ending::Unknown });
+            let ending = match status_behind(trip, &refusal) {
+                Some(status) => Ending::Answered(status, None),
+                None if void => Ending::Void,
+                None => Ending::Unknown,
+            };
+            tell(trip, flight, ending);
             return Err(refusal);
         }
     };
@@ -64,6 +73,23 @@ pub(crate) async fn land(
             Err(Refusal::new(Code::UpstreamBroken, detail).sealed())
         }
     }
+}
+
+/// How a request ended whose answer is there whole.
+fn ending_of(whole: &Whole) -> Ending {
+    let Whole { status, headers, body } = whole;
+    if is_void(*status, headers) {
+        return Ending::Void;
+    }
+    let is_kept = may_be_kept(*status, headers) && body.len() <= ANSWER_BYTES_MAX;
+    Ending::Answered(status.as_u16(), is_kept.then(|| whole.written()))
+}
+
+/// The status of an answer that was not given on.
+fn status_behind(trip: &Trip, refusal: &Refusal) -> Option<u16> {
+    let kept_back = matches!(refusal.code, Code::ResponseRefused | Code::ResponseUnreadable);
+    let attempt = trip.outcome().attempt.as_ref().filter(|_| kept_back);
+    attempt.and_then(|attempt| attempt.status)
 }
 
 /// Reads an answer to keep it: for a while as long as the client waits for it, and longer when it

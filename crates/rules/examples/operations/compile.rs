@@ -19,6 +19,10 @@ pub(crate) struct Sources {
     pub(crate) names: String,
     /// path without names, shape, why
     pub(crate) shapes: String,
+    /// method, path, operation, field: what answers hold of secrets
+    pub(crate) secret_fields: String,
+    /// method, path, field, why: those of them that are none, or that an agent needs
+    pub(crate) open_fields: String,
 }
 
 impl Sources {
@@ -31,6 +35,8 @@ impl Sources {
             extra_paths: read("extra-paths.tsv")?,
             names: read("names.tsv")?,
             shapes: read("shapes.tsv")?,
+            secret_fields: read("secret-fields.tsv")?,
+            open_fields: read("open-fields.tsv")?,
         })
     }
 }
@@ -46,6 +52,7 @@ pub(crate) fn compile(sources: &Sources) -> Result<String, String> {
     let mut calls = named(&sources.operations)?;
     add_extra(&mut calls, sources)?;
     tag(&mut calls, &sources.overlay)?;
+    hide(&mut calls, sources)?;
     let mut tree = Tree::default();
     for ((method, _), call) in calls {
         tree.add(method, call)?;
@@ -140,6 +147,36 @@ fn tag(calls: &mut BTreeMap<Shape, Call>, overlay: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Notes the secret fields of answers, but for those that stay open.
+fn hide(calls: &mut BTreeMap<Shape, Call>, sources: &Sources) -> Result<(), String> {
+    let mut open = BTreeSet::new();
+    for row in rows(&sources.open_fields, 4)? {
+        open.insert((column(&row, 0), column(&row, 1), column(&row, 2)));
+    }
+    for row in rows(&sources.secret_fields, 4)? {
+        let (method, path, field) = (column(&row, 0), column(&row, 1), column(&row, 3));
+        if open.remove(&(method, path, field)) {
+            continue;
+        }
+        let key = (method.to_owned(), blank(path));
+        let call = calls.get_mut(&key).ok_or_else(|| format!("secret fields: no {key:?}"))?;
+        // The SDK names what lies in `result`; lists, and answers without one, it names from above.
+        let field = match field {
+            WHOLE => "result".to_owned(),
+            field if field.starts_with("result.") || field.starts_with("data.") => field.to_owned(),
+            field => format!("result.{field}"),
+        };
+        call.secrets.insert(field);
+    }
+    match open.first() {
+        Some(row) => Err(format!("open fields: {row:?} is no secret field")),
+        None => Ok(()),
+    }
+}
+
+/// How the sources call an answer that is a secret itself.
+const WHOLE: &str = "(the whole result, a string)";
 
 fn letter_of_scope(scope: &str) -> Result<char, String> {
     match scope {

@@ -1,6 +1,6 @@
 //! The paths as a tree, and its text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A method and a path, and what they call.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct Call {
     /// The date it ends, or nothing.
     pub(crate) deprecated: Option<String>,
     pub(crate) note: String,
+    /// The fields of its answer that are secret.
+    pub(crate) secrets: BTreeSet<String>,
 }
 
 impl Call {
@@ -26,8 +28,18 @@ impl Call {
             _ => 'n',
         };
         let effect = if method == "GET" { 'r' } else { 'w' };
-        let (aliases, dangers, note) = (Vec::new(), String::new(), String::new());
-        Self { path, name, aliases, scope, effect, cost: '-', dangers, deprecated: None, note }
+        Self {
+            path,
+            name,
+            aliases: Vec::new(),
+            scope,
+            effect,
+            cost: '-',
+            dangers: String::new(),
+            deprecated: None,
+            note: String::new(),
+            secrets: BTreeSet::new(),
+        }
     }
 
     /// Takes one of the overlay's tags.
@@ -65,6 +77,10 @@ impl Call {
         }
         if !self.aliases.is_empty() {
             table.push_str(&format!(" aka={}", self.aliases.join(",")));
+        }
+        if !self.secrets.is_empty() {
+            let secrets: Vec<&str> = self.secrets.iter().map(String::as_str).collect();
+            table.push_str(&format!(" hides={}", secrets.join(",")));
         }
         if !self.note.is_empty() {
             table.push_str(&format!("\t{}", self.note));

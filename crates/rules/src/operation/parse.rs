@@ -11,7 +11,8 @@
 //!
 //! A call is its method, the operation, the letters of scope, effect and cost, those of its
 //! dangers; then `old` or `old=DATE` where it is deprecated, `names=` where its parameters have
-//! other names than the places above it, `aka=` with its other names; behind a tab, a note.
+//! other names than the places above it, `aka=` with its other names, `hides=` with the fields of
+//! its answer that are secret; behind a tab, a note.
 
 use std::sync::Arc;
 
@@ -117,6 +118,7 @@ impl Reading {
             dangers: dangers_of(dangers).ok_or("has no dangers")?,
             deprecated: None,
             note,
+            secrets: "",
             parameters: Arc::clone(names),
             place: *place,
         };
@@ -124,6 +126,7 @@ impl Reading {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("old", until) => template.deprecated = Some(until),
                 ("aka", aliases) => template.aliases = aliases,
+                ("hides", fields) => template.secrets = fields,
                 ("names", own) => template.parameters = own.split(',').collect(),
                 _ => return Err("has an unknown word"),
             }
