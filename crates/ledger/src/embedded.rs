@@ -10,10 +10,9 @@ use model::{Bucket, Timestamp, Uptime};
 use parking_lot::{Mutex, MutexGuard};
 use rules::limit::{Level, Short, Taken};
 use rules::plan::{BucketKey, Draw, DrawRule, Plan};
-use rules::quota::{News, Rule, Step};
+use rules::quota::{Edition, News, Step};
 
 use crate::limit::worst;
-use crate::quota::QuotaKey;
 use crate::storage::{self, Error, Saved};
 use crate::{Accounts, Denial, Reservation};
 use quota::Principals;
@@ -197,12 +196,12 @@ impl Embedded {
     /// Takes a step of a quota; `None` when there is no room for another credential.
     pub(crate) fn step(
         &self,
-        key: &QuotaKey,
-        rule: &Rule,
+        subject: &Arc<str>,
+        edition: &Edition,
         now: Uptime,
         news: &News,
     ) -> Option<Step> {
-        self.quotas.step(key, rule, now, news)
+        self.quotas.step(subject, edition, now, news)
     }
 
     fn place(&self, key: &BucketKey) -> usize {

@@ -9,11 +9,12 @@ mod line;
 mod metrics;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
 use model::{Clock, QuotaId, Uptime};
-use rules::quota::{Join, Probe, Report, Rule, Said};
+use rules::quota::{Edition, Join, Probe, Report, Rule, Said};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -21,27 +22,35 @@ use self::desk::{Desk, Message};
 pub use self::metrics::QuotaMetrics;
 use crate::{Embedded, Fleet};
 
-/// What is counted: a quota, and the credential or the upstream that it counts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What is counted: a credential or an upstream, and the quota that it is counted for now. The
+/// count is the subject's, whatever its quota is called.
+#[derive(Clone, Debug)]
 pub struct QuotaKey {
     pub(crate) quota: QuotaId,
     pub(crate) subject: Arc<str>,
 }
 
 impl QuotaKey {
-    /// A quota's count of a credential, which is told by its SHA-256 alone.
+    /// The count of a credential, which is told by its HMAC-SHA-256 alone.
     #[must_use]
     pub fn of_credential(quota: &QuotaId, field: &str, value: &[u8]) -> Self {
-        let digest = digest(&SHA256, &[field.as_bytes(), b":", value].concat());
-        let subject = digest.as_ref().get(..DIGEST_BYTES).unwrap_or_default();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, PURPOSE);
+        let tag = hmac::sign(&key, &[field.as_bytes(), b":", value].concat());
+        let subject = tag.as_ref().get(..DIGEST_BYTES).unwrap_or_default();
         let subject = Arc::from(format!("credential:{}", hex::encode(subject)));
         Self { quota: quota.clone(), subject }
     }
 
-    /// A quota's count of an upstream.
+    /// The count of an upstream.
     #[must_use]
     pub fn of_upstream(quota: &QuotaId, upstream: &str) -> Self {
         Self { quota: quota.clone(), subject: Arc::from(format!("upstream:{upstream}")) }
+    }
+
+    /// Whether both count the same.
+    #[must_use]
+    pub fn counts_as(&self, other: &Self) -> bool {
+        self.subject == other.subject
     }
 }
 
@@ -50,13 +59,18 @@ impl QuotaKey {
 pub struct Quotas {
     messages: mpsc::Sender<Message>,
     metrics: QuotaMetrics,
+    /// The number of the last call that asked.
+    asked: Arc<AtomicU64>,
 }
 
 /// A turn that was given. A sender that has it may send one call, soon.
 #[derive(Debug)]
 pub struct Turn {
     key: Arc<QuotaKey>,
+    /// The rule that it was given by.
     rule: Rule,
+    /// What this node's document says.
+    edition: Edition,
     number: u64,
     is_probe: bool,
     /// Not later than when it was counted, by the node's clock.
@@ -96,24 +110,37 @@ impl Quotas {
         let node = node % (1 << 48) + 1;
         let desk = Desk::new((own, fleet), node, metrics.clone(), clock, messages.downgrade());
         tasks.spawn(desk.run(inbox));
-        Self { messages, metrics }
+        Self { messages, metrics, asked: Arc::default() }
     }
 
     /// Waits for a turn. Whoever stops waiting leaves the queue.
     ///
     /// # Errors
     /// Why there is none: at once, where that is known.
-    pub async fn turn(&self, key: &Arc<QuotaKey>, rule: Rule, join: Join) -> Result<Turn, NoTurn> {
+    pub async fn turn(
+        &self,
+        key: &Arc<QuotaKey>,
+        edition: Edition,
+        join: Join,
+    ) -> Result<Turn, NoTurn> {
         let (answer, answered) = oneshot::channel();
         let patience = Duration::from_millis(join.patience);
-        let ask = Message::Ask { key: Arc::clone(key), rule, join, answer };
+        let seq = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        let ask =
+            Message::Ask { key: Arc::clone(key), edition, join: Join { seq, ..join }, answer };
         let waited = match self.messages.try_send(ask) {
             Err(_) => Err(NoTurn::Full),
-            // The desk answers everybody in time; this is for a desk that has ended.
-            Ok(()) => match tokio::time::timeout(patience + GRACE, answered).await {
-                Ok(Ok(answered)) => answered,
-                Ok(Err(_)) | Err(_) => Err(NoTurn::Away),
-            },
+            Ok(()) => {
+                let mut waiting = Waiting { quotas: self, key, seq, is_answered: false };
+                // The desk answers everybody in time; this is for a desk that has ended.
+                match tokio::time::timeout(patience + GRACE, answered).await {
+                    Ok(Ok(answered)) => {
+                        waiting.is_answered = true;
+                        answered
+                    }
+                    Ok(Err(_)) | Err(_) => Err(NoTurn::Away),
+                }
+            }
         };
         self.metrics.count(&key.quota, &waited);
         waited
@@ -127,6 +154,25 @@ impl Quotas {
     /// Notes a call that passed or was refused because it could not be counted.
     pub fn note_uncounted(&self, key: &QuotaKey, passed: bool) {
         self.metrics.uncounted(&key.quota, passed);
+    }
+}
+
+/// A call that waits. Dropping it takes the call out of the queue: its client has hung up.
+struct Waiting<'a> {
+    quotas: &'a Quotas,
+    key: &'a Arc<QuotaKey>,
+    seq: u64,
+    is_answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        let leave = Message::Leave { key: Arc::clone(self.key), seq: self.seq };
+        // Where the queue of messages is full, the desk finds out by itself, a little later.
+        drop(self.quotas.messages.try_send(leave));
     }
 }
 
@@ -154,8 +200,8 @@ impl Turn {
 
     fn report(&self, probe: Probe, said: Said) {
         let report = Report { number: self.number, probe, said };
-        let key = Arc::clone(&self.key);
-        drop(self.messages.try_send(Message::Report { key, rule: self.rule, report }));
+        let (key, edition) = (Arc::clone(&self.key), self.edition);
+        drop(self.messages.try_send(Message::Report { key, edition, report }));
     }
 }
 
@@ -168,6 +214,10 @@ impl Drop for Turn {
         }
     }
 }
+
+/// The key of the digests. It is not secret: it keeps them apart from those that others make of
+/// the same credential.
+const PURPOSE: &[u8] = b"tollgate quota credential v1";
 
 /// Of a digest: as many as no two credentials share.
 const DIGEST_BYTES: usize = 16;

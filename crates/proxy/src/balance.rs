@@ -11,19 +11,12 @@ use rules::upstream::{Node, Upstream};
 pub(crate) struct Turns(HashMap<UpstreamId, Vec<i64>>);
 
 impl Turns {
-    /// The order in which to try the nodes: the one whose turn it is, then the others, which stand
-    /// by priority.
+    /// The node whose turn it is, by its index.
     ///
     /// Within the highest priority each node is first in proportion to its weight, and never
     /// twice in a row while another is due (nginx's smooth weighted round robin).
-    pub(crate) fn order<'a>(
-        &mut self,
-        upstream: &'a Upstream,
-    ) -> impl Iterator<Item = &'a Node> + use<'a> {
-        let nodes = upstream.nodes.as_slice();
-        let first = if nodes.len() > 1 { self.turn(upstream) } else { 0 };
-        let others = nodes.iter().enumerate().filter(move |(index, _)| *index != first);
-        nodes.get(first).into_iter().chain(others.map(|(_, node)| node))
+    pub(crate) fn first(&mut self, upstream: &Upstream) -> usize {
+        if upstream.nodes.len() > 1 { self.turn(upstream) } else { 0 }
     }
 
     /// The node whose turn it is among those of the highest priority.
@@ -54,12 +47,20 @@ impl Turns {
     }
 }
 
+/// The order in which to try the nodes: the one whose turn it is, then the others, which stand by
+/// priority.
+pub(crate) fn order(upstream: &Upstream, first: usize) -> impl Iterator<Item = &Node> {
+    let nodes = upstream.nodes.as_slice();
+    let others = nodes.iter().enumerate().filter(move |(index, _)| *index != first);
+    nodes.get(first).into_iter().chain(others.map(|(_, node)| node))
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
     use rules::upstream::{Credential, KeepAlive, PassHost, Timeouts, UpstreamScheme};
 
-    use super::{Node, Turns, Upstream, UpstreamId};
+    use super::{Node, Turns, Upstream, UpstreamId, order};
 
     fn upstream(nodes: &[(&str, u32, i32)]) -> Upstream {
         let node = |&(host, weight, priority): &(&str, u32, i32)| Node {
@@ -88,8 +89,11 @@ mod tests {
 
     fn check(nodes: &[(&str, u32, i32)], expected: &str) {
         let (mut turns, upstream) = (Turns::default(), upstream(nodes));
-        let first =
-            |_| turns.order(&upstream).next().map_or_else(String::new, |n| n.host.to_string());
+        let first = |_| {
+            order(&upstream, turns.first(&upstream))
+                .next()
+                .map_or_else(String::new, |n| n.host.to_string())
+        };
         assert_eq!((0..7).map(first).collect::<String>(), expected);
     }
 
@@ -109,7 +113,8 @@ mod tests {
     fn the_others_follow_by_priority() {
         let (mut turns, upstream) =
             (Turns::default(), upstream(&[("b", 1, 0), ("c", 1, 0), ("a", 1, -1)]));
-        let order: String = turns.order(&upstream).map(|node| &*node.host).collect();
+        let order: String =
+            order(&upstream, turns.first(&upstream)).map(|node| &*node.host).collect();
         assert_eq!(order, "bca");
     }
 }

@@ -8,24 +8,26 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use ledger::Reservation;
 use model::{Attempt, Code, Refusal, Retry};
-use rules::Snapshot;
 use rules::plan::Plan;
 use rules::route::Route;
-use rules::upstream::{Credential, Node, PassHost, Upstream, UpstreamScheme};
+use rules::upstream::{Credential, Node, Upstream};
 
+use crate::balance;
 use crate::body::{Content, RequestBody, Upload};
-use crate::connect::{ConnectError, Endpoint, Protocols};
+use crate::connect::ConnectError;
 use crate::head::Head;
-use crate::identify::Identified;
 use crate::park::Line;
 use crate::pool::Lease;
 use crate::quota::{Granted, Rest};
 use crate::trip::Trip;
 
+mod credential;
 mod exchange;
 mod headers;
 mod quote;
 
+use credential::Standing;
+pub(crate) use credential::{Shown, Way, protocols};
 use exchange::Exchange;
 use headers::Dressed;
 pub(crate) use headers::{strip_hop_by_hop, strip_trailers, without_credentials};
@@ -89,7 +91,8 @@ pub(crate) async fn forward(
     }
     let timeouts = route.timeouts.unwrap_or(upstream.timeouts);
     let dressed = headers::dress(trip, head, granted.described(), upstream)?;
-    let mut kept = Kept::of(granted.described().identified(), upstream);
+    let (mut standing, is_proven) =
+        (Standing::default(), granted.described().identified().is_proven());
     let Dressed { method, target, headers, host, request_id } = dressed;
     let upload = Upload::new(trip.request_body_max());
     trip.upload = Some(Arc::clone(&upload));
@@ -97,21 +100,23 @@ pub(crate) async fn forward(
     let (unknown, place) = (HeaderValue::from_static(""), granted.place());
     let mut exchange =
         Exchange { upstream, timeouts, upload, target, host: unknown, request, place };
-    let order = trip.core.turns.lock().order(upstream);
+    let first = exchange.place.as_ref().map(|place| place.first_node());
+    let first = first.unwrap_or_else(|| trip.core.turns.lock().first(upstream));
+    let protocols = protocols(upstream, upgrades);
     let started = trip.core.shared.clock.uptime();
     let mut last = None;
-    for (tries, node) in (1..=upstream.retries.saturating_add(1)).zip(order) {
+    for (tries, node) in
+        (1..=upstream.retries.saturating_add(1)).zip(balance::order(upstream, first))
+    {
         let now = trip.core.shared.clock.uptime();
         if tries > 1 && upstream.retry_within.is_some_and(|within| now.since(started) >= within) {
             break;
         }
         note(trip, upstream, node, tries);
-        let endpoint = endpoint(upstream, node, host.as_ref(), upgrades);
-        exchange.host = host.clone().unwrap_or_else(|| host_for(upstream, node, head));
-        if let Some(request) = &mut exchange.request {
-            let is_node = exchange.host == node.host_header;
-            kept.dress(&trip.snapshot, is_node.then_some(&endpoint), request.headers_mut())?;
-        }
+        let way = Way::to(node, upstream, host.as_ref(), head, protocols);
+        exchange.show(way.credential(&trip.snapshot, upstream, is_proven)?, &mut standing);
+        let Way { endpoint, host, .. } = way;
+        exchange.host = host;
         let pool = &trip.core.pool;
         let lease = match pool.lend(&endpoint, upstream.keepalive, timeouts.connect, now).await {
             Ok(lease) => lease,
@@ -147,93 +152,6 @@ fn upstream_of(route: &Route) -> Result<&Arc<Upstream>, Refusal> {
             Err(unresolved(reference))
         }
         (None, Credential::None | Credential::Ready { .. }) => Ok(upstream),
-    }
-}
-
-/// The credential that this node keeps for the host it is about to ask.
-enum Kept {
-    /// The upstream names its own, or nothing shows who asks or who answers.
-    Never,
-    /// Put in for a host that has one; holds the field while it stands in the request.
-    PerHost(Option<HeaderName>),
-}
-
-impl Kept {
-    fn of(identified: &Identified, upstream: &Upstream) -> Self {
-        let is_due = matches!(upstream.credential, Credential::None)
-            && upstream.scheme.is_tls()
-            && upstream.verify
-            && identified.is_proven();
-        if is_due { Self::PerHost(None) } else { Self::Never }
-    }
-
-    /// Puts the host's credential in, and takes out another host's. `None` stands for an endpoint
-    /// that is asked for another host than its own.
-    fn dress(
-        &mut self,
-        snapshot: &Snapshot,
-        endpoint: Option<&Endpoint>,
-        headers: &mut HeaderMap,
-    ) -> Result<(), Refusal> {
-        let Self::PerHost(standing) = self else { return Ok(()) };
-        if let Some(header) = standing.take() {
-            headers.remove(header);
-        }
-        // The certificate and the request must both name the very host that the credential
-        // belongs to: servers that share an address tell their customers apart by `Host` alone.
-        let Some(endpoint) = endpoint.filter(|one| one.server_name.as_ref() == Some(&one.host))
-        else {
-            return Ok(());
-        };
-        match snapshot.credential_of(&endpoint.host, endpoint.port).map(|kept| &kept.credential) {
-            Some(Credential::Ready { header, value }) => {
-                headers.insert(header.clone(), value.clone());
-                *standing = Some(header.clone());
-                Ok(())
-            }
-            Some(Credential::Unresolved { reference }) => Err(unresolved(reference)),
-            Some(Credential::None) | None => Ok(()),
-        }
-    }
-}
-
-fn endpoint(
-    upstream: &Upstream,
-    node: &Node,
-    host: Option<&HeaderValue>,
-    upgrades: bool,
-) -> Endpoint {
-    let rewritten = match &upstream.pass_host {
-        PassHost::Rewrite(host) => Some(host),
-        PassHost::Pass | PassHost::Node => None,
-    };
-    let asked = host.or(rewritten).and_then(|host| host.to_str().ok());
-    let name = asked.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
-    let server_name = upstream.scheme.is_tls().then(|| match name {
-        Some(name) => Arc::from(name),
-        None => Arc::clone(&node.host),
-    });
-    Endpoint {
-        host: Arc::clone(&node.host),
-        port: node.port,
-        server_name,
-        verify: upstream.verify,
-        protocols: match upstream.scheme {
-            _ if upgrades => Protocols::Http1,
-            UpstreamScheme::Http | UpstreamScheme::Https => Protocols::Any,
-            UpstreamScheme::Grpc | UpstreamScheme::Grpcs => Protocols::Http2,
-        },
-    }
-}
-
-fn host_for(upstream: &Upstream, node: &Node, head: &Head) -> HeaderValue {
-    match &upstream.pass_host {
-        PassHost::Pass => HeaderValue::from_str(&head.host_header)
-            .ok()
-            .filter(|host| !host.is_empty())
-            .unwrap_or_else(|| node.host_header.clone()),
-        PassHost::Node => node.host_header.clone(),
-        PassHost::Rewrite(host) => host.clone(),
     }
 }
 

@@ -6,16 +6,17 @@ use std::time::Duration;
 use http::Response;
 use hyper::body::Incoming;
 use ledger::{NoTurn, QuotaKey, Reservation, Turn};
-use model::{Code, LimitId, Refusal, Retry, Timestamp};
+use model::{Code, LimitId, Refusal, Retry, Timestamp, UpstreamId};
 use rules::fact::Facts;
 use rules::limit::OnOutage;
 use rules::plan::Plan;
-use rules::quota::{Join, Per, Quota, Rule, Said, said};
-use rules::upstream::{Credential, Upstream};
+use rules::quota::{Edition, Join, Per, Quota, Rule, Said, said};
 
 use crate::admit::Admitted;
+use crate::balance;
 use crate::core::Shared;
 use crate::describe::Described;
+use crate::forward::{Shown, Way, protocols};
 use crate::head::Head;
 use crate::trip::Trip;
 
@@ -46,6 +47,12 @@ impl Granted {
 #[derive(Debug)]
 pub(crate) struct Place {
     quota: Arc<Quota>,
+    /// Of the document that the quota was read from.
+    revision: u64,
+    upstream: UpstreamId,
+    /// The node to which the call goes first, by its index.
+    first_node: usize,
+    /// What counts it: the credential that the node is shown.
     key: Arc<QuotaKey>,
     join: Join,
     /// A turn that was given and not used yet.
@@ -83,7 +90,7 @@ pub(crate) async fn place(
 ) -> Result<Option<Box<Place>>, Refusal> {
     let mut place = None;
     if !trip.snapshot.quotas.is_empty() {
-        place = find(trip, head, described).map(Box::new);
+        place = find(trip, head, described)?.map(Box::new);
     }
     if let Some(place) = &mut place {
         Box::pin(place.take(trip)).await?;
@@ -91,43 +98,58 @@ pub(crate) async fn place(
     Ok(place)
 }
 
-/// The place of a request whose upstream has a quota.
-fn find(trip: &Trip, head: &Head, described: &Described) -> Option<Place> {
+/// The place of a request whose upstream has a quota. Which node it goes to is settled here, since
+/// the credential may depend on it.
+fn find(trip: &Trip, head: &Head, described: &Described) -> Result<Option<Place>, Refusal> {
     let identified = described.identified();
-    let upstream = identified.route().upstream.as_ref()?;
-    let quota = trip.snapshot.quotas.of(upstream)?;
-    let key = match (quota.per, credential(trip, upstream, identified.is_proven())) {
-        (Per::Credential, Some(Credential::Ready { header, value })) => {
-            QuotaKey::of_credential(&quota.id, header.as_str(), value.as_bytes())
-        }
-        _ => QuotaKey::of_upstream(&quota.id, upstream.id.as_str()),
-    };
+    let Some(upstream) = identified.route().upstream.as_ref() else { return Ok(None) };
+    let Some(quota) = trip.snapshot.quotas.of(upstream) else { return Ok(None) };
+    let first_node = trip.core.turns.lock().first(upstream);
+    let Some(node) = balance::order(upstream, first_node).next() else { return Ok(None) };
+    let rewritten = described.rewrite().and_then(|(rewrite, _)| rewrite.host.as_ref());
+    let way = Way::to(node, upstream, rewritten, head, protocols(upstream, false));
+    let shown = way.credential(&trip.snapshot, upstream, identified.is_proven())?;
     let join = quota.join(&Facts { call: described.call(head), ..trip.facts(head) });
-    Some(Place {
+    Ok(Some(Place {
         quota: Arc::clone(quota),
-        key: Arc::new(key),
+        revision: trip.snapshot.revision.number(),
+        upstream: upstream.id.clone(),
+        first_node,
+        key: Arc::new(key(quota, &upstream.id, shown)),
         join,
         turn: None,
         sent: None,
         is_free: false,
-    })
+    }))
 }
 
-/// The credential that the request will carry: the upstream's own, or what the node keeps for its
-/// first host.
-fn credential<'a>(
-    trip: &'a Trip,
-    upstream: &'a Upstream,
-    is_proven: bool,
-) -> Option<&'a Credential> {
-    if !matches!(upstream.credential, Credential::None) {
-        return Some(&upstream.credential);
+/// What counts a call that shows its upstream this credential.
+fn key(quota: &Quota, upstream: &UpstreamId, shown: Option<Shown<'_>>) -> QuotaKey {
+    match (quota.per, shown) {
+        (Per::Credential, Some((header, value))) => {
+            QuotaKey::of_credential(&quota.id, header.as_str(), value.as_bytes())
+        }
+        (Per::Credential, None) | (Per::Upstream, _) => {
+            QuotaKey::of_upstream(&quota.id, upstream.as_str())
+        }
     }
-    let node = upstream.nodes.first().filter(|_| is_proven)?;
-    trip.snapshot.credential_of(&node.host, node.port).map(|kept| &kept.credential)
 }
 
 impl Place {
+    /// The node to which the call goes first, by its index.
+    pub(crate) const fn first_node(&self) -> usize {
+        self.first_node
+    }
+
+    /// Counts by what the next node is shown. A turn of another credential is of no use there; it
+    /// stays counted.
+    pub(crate) fn show(&mut self, shown: Option<Shown<'_>>) {
+        let key = key(&self.quota, &self.upstream, shown);
+        if !key.counts_as(&self.key) {
+            (self.key, self.turn) = (Arc::new(key), None);
+        }
+    }
+
     /// Takes a turn, unless there is one that still holds.
     async fn take(&mut self, trip: &mut Trip) -> Result<(), Refusal> {
         let shared = Arc::clone(&trip.core.shared);
@@ -136,7 +158,8 @@ impl Place {
         if self.turn.is_some() || self.is_free {
             return Ok(());
         }
-        let waited = shared.quotas.turn(&self.key, self.quota.rule, self.join.clone()).await;
+        let edition = Edition { revision: self.revision, rule: self.quota.rule };
+        let waited = shared.quotas.turn(&self.key, edition, self.join.clone()).await;
         let took = shared.clock.uptime().since(began);
         trip.learnt().timing.queued += took;
         shared.quotas.waited(took);
@@ -176,10 +199,7 @@ impl Place {
         turn.answered(said);
         match said.blocked {
             None => Ok(Some(Box::new(rest))),
-            Some(wait) => {
-                let wait = if wait == 0 { rule.block } else { wait };
-                Err(blocked(Duration::from_millis(wait)))
-            }
+            Some(wait) => Err(blocked(Duration::from_millis(wait.millis(&rule)))),
         }
     }
 
@@ -210,6 +230,7 @@ impl Place {
 }
 
 fn blocked(wait: Duration) -> Refusal {
+    let wait = wait.max(Duration::from_millis(1));
     let detail = "the upstream has refused everybody for now";
     Refusal::new(Code::QuotaBlocked, detail).retry(Retry::After(wait)).upstream()
 }

@@ -14,6 +14,8 @@ use crate::fact::Facts;
 use crate::limit::{OnOutage, Selector};
 use crate::upstream::Upstream;
 
+mod news;
+mod nodes;
 mod pace;
 mod principal;
 mod queue;
@@ -21,10 +23,12 @@ mod ring;
 mod rule;
 mod said;
 
-pub use principal::{AWAY, Grant, NEVER, News, Principal, Probe, Report, Said, Step};
-pub use queue::{Flow, Join, WAITING_MAX, WEIGHT_MAX};
+pub use news::{Blocked, Grant, Leave, NEVER, News, Probe, Report, Said, Step};
+pub use nodes::AWAY;
+pub use principal::{Past, Principal};
+pub use queue::{Flow, Join, Room, WAITING_MAX, WEIGHT_MAX};
 pub use ring::Ring;
-pub use rule::{QUOTA_MAX, Rule, WINDOW_MAX, WINDOW_MIN};
+pub use rule::{Edition, QUOTA_MAX, Rule, WINDOW_MAX, WINDOW_MIN};
 pub use said::read as said;
 
 /// A quota of the document (kind `upstream_quotas`).
@@ -36,8 +40,8 @@ pub struct Quota {
     pub rule: Rule,
     pub classes: Classes,
     pub weights: Weights,
-    /// Calls of an agent that may wait at once.
-    pub queue_max: u64,
+    /// Calls that may wait at once.
+    pub room: Room,
     /// The longest wait of a call.
     pub deadline: Duration,
     /// What happens when the fleet's counts cannot be asked.
@@ -131,14 +135,12 @@ impl Quota {
     pub fn join(&self, facts: &Facts<'_>) -> Join {
         let class = self.class(facts);
         let agent = facts.identity.map_or("", |identity| identity.agent.as_str());
-        let weight = self.weights.of(facts.identity) * class.factor();
         Join {
             seq: 0,
-            flow: Arc::from(format!("{}:{agent}", class.factor())),
-            weight,
-            is_high: class == Class::Interactive,
+            flow: Flow { class, agent: Arc::from(agent) },
+            weight: self.weights.of(facts.identity) * class.factor(),
             patience: rule::millis(self.deadline),
-            queue_max: self.queue_max,
+            room: self.room,
         }
     }
 }

@@ -9,7 +9,8 @@ use http::HeaderName;
 use model::{AgentId, QuotaId, TeamId, UpstreamId};
 use rules::limit::Selector;
 use rules::quota::{
-    Class, Classes, Per, QUOTA_MAX, Quota, Reach, Rule, SHARE_MAX, WINDOW_MAX, WINDOW_MIN, Weights,
+    Class, Classes, Per, QUOTA_MAX, Quota, Reach, Room, Rule, SHARE_MAX, WAITING_MAX, WINDOW_MAX,
+    WINDOW_MIN, Weights,
 };
 use serde_json::Value;
 
@@ -33,7 +34,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Quot
     let queue = object.optional("queue", queue);
     let on_outage = object.optional("on_outage", one_of(ON_OUTAGE, &[]));
     object.finish();
-    let (queue_max, deadline) = queue.unwrap_or((QUEUE, DEADLINE));
+    let (room, deadline) = queue.unwrap_or((ROOM, DEADLINE));
     Some(Quota {
         id: quota_id,
         reach: reach?,
@@ -41,7 +42,7 @@ pub(crate) fn read<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Quot
         rule: rule?,
         classes: classes.unwrap_or_default(),
         weights: weights.unwrap_or_default(),
-        queue_max,
+        room,
         deadline,
         on_outage: on_outage.unwrap_or_default(),
     })
@@ -184,9 +185,10 @@ fn shares<'v, Id: Eq + Hash>(
     Some(map.iter().filter_map(read).collect())
 }
 
-fn queue<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<(u64, Duration)> {
+fn queue<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<(Room, Duration)> {
     let mut object = reader.object(value)?;
     let max = object.optional("max", integer(1, QUEUE_MAX));
+    let class_max = object.optional("class_max", integer(1, QUEUE_MAX));
     let deadline = object.optional("deadline", |reader, value| {
         let deadline = interval(reader, value)?;
         if deadline > DEADLINE_MAX {
@@ -196,7 +198,8 @@ fn queue<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<(u64, Duration
         Some(deadline)
     });
     object.finish();
-    Some((max.unwrap_or(QUEUE), deadline.unwrap_or(DEADLINE)))
+    let room = Room { agent: max.unwrap_or(ROOM.agent), class: class_max.unwrap_or(ROOM.class) };
+    Some((room, deadline.unwrap_or(DEADLINE)))
 }
 
 /// The upstreams, routes, agents and teams that a quota names.
@@ -223,8 +226,10 @@ pub(crate) fn links(value: &Value) -> Vec<Link> {
     links
 }
 
-/// Calls of an agent that may wait where nothing is said, and the most that may be said.
-const QUEUE: u64 = 100;
+/// Calls that may wait where nothing is said: each class leaves the others room.
+const ROOM: Room = Room { agent: 100, class: WAITING_MAX / 4 };
+
+/// The most calls of an agent, or of a class, that may be said.
 const QUEUE_MAX: i64 = 10_000;
 
 /// The longest wait where nothing is said: less than the patience of an SDK.

@@ -43,9 +43,8 @@ impl Organisation {
     }
 
     /// The key of what is known of a credential at its upstream.
-    pub(crate) fn quota(&self, quota: &str, subject: &str) -> Vec<u8> {
-        let name = format!("quota:{}:{quota}:{subject}", quota.len());
-        format!("{{{}}}:{name}", self.0).into_bytes()
+    pub(crate) fn quota(&self, subject: &str) -> Vec<u8> {
+        format!("{{{}}}:quota:{subject}", self.0).into_bytes()
     }
 
     /// The key of a bucket. Two buckets never share one: what could hold anything stands last or

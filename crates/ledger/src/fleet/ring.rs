@@ -1,7 +1,9 @@
 //! Steps of quotas in the store: `ring.lua` decides as `rules::quota::Principal` does.
 
 use redis::RedisError;
-use rules::quota::{Grant, Join, NEVER, News, Probe, Report, Rule, Step};
+use rules::quota::{
+    Blocked, Edition, Flow, Grant, Join, Leave, NEVER, News, Probe, Report, Rule, Step,
+};
 
 use super::road::Road;
 use super::script::Script;
@@ -25,15 +27,17 @@ impl Road {
     pub(crate) async fn step(
         mut self,
         key: &[u8],
-        rule: &Rule,
+        edition: &Edition,
         node: u64,
         news: &News,
     ) -> Result<(u64, Step), Lost> {
-        let [high, low, ring] =
-            [":high", ":low", ":ring"].map(|name| [key, name.as_bytes()].concat());
-        let keys = [self.epoch_key.clone(), key.to_vec(), high, low, ring];
-        let (epoch, rule, news) = (self.epoch.to_string(), packed_rule(rule), packed(node, news));
-        let arguments: [&[u8]; 3] = [epoch.as_bytes(), &rule, &news];
+        let parts = [":bulk", ":automation", ":interactive", ":ring", ":calls"];
+        let parts = parts.map(|name| [key, name.as_bytes()].concat());
+        let keys: Vec<&[u8]> =
+            [&*self.epoch_key, key].into_iter().chain(parts.iter().map(Vec::as_slice)).collect();
+        let epoch = self.epoch.to_string();
+        let (edition, news) = (packed_edition(edition), packed(node, news));
+        let arguments: [&[u8]; 3] = [epoch.as_bytes(), &edition, &news];
         let answer = RING.call(&mut self.connection, &keys, &arguments).await;
         let answer = answer.map_err(Lost::Failed)?;
         if answer.is_empty() {
@@ -43,45 +47,59 @@ impl Road {
     }
 }
 
-fn packed_rule(rule: &Rule) -> Vec<u8> {
-    let Rule { quota, window, burst, reserve, block, slot, span } = *rule;
-    let numbers = [quota, window, burst, reserve, block, slot, span];
-    numbers.into_iter().flat_map(u64::to_le_bytes).collect()
+fn packed_edition(edition: &Edition) -> Vec<u8> {
+    let numbers = [edition.revision].into_iter().chain(edition.rule.numbers());
+    numbers.flat_map(u64::to_le_bytes).collect()
 }
 
 /// The node and its news; each list by its length.
 fn packed(node: u64, news: &News) -> Vec<u8> {
-    let mut bytes = node.to_le_bytes().to_vec();
-    let News { reports, drops, joins } = news;
+    let mut bytes = Vec::new();
+    let News { number, heard, reports, leaves, joins } = news;
+    put(&mut bytes, &[node, *number, *heard]);
     bytes.extend(short(reports.len()).to_le_bytes());
     for Report { number, probe, said } in reports {
-        bytes.extend(number.to_le_bytes());
+        put(&mut bytes, &[*number]);
         bytes.push(match probe {
             Probe::None => 0,
             Probe::Answered => 1,
             Probe::Lost => 2,
         });
         let (left, lasts) = said.left.unzip();
-        for number in [left, lasts, said.used, said.blocked] {
-            bytes.extend(number.unwrap_or(NOTHING).to_le_bytes());
-        }
+        put(&mut bytes, &[left, lasts, said.used].map(|number| number.unwrap_or(NOTHING)));
+        let (kind, wait) = match said.blocked {
+            None => (0, 0),
+            Some(Blocked::Unsaid) => (1, 0),
+            Some(Blocked::For(wait)) => (2, wait),
+        };
+        bytes.push(kind);
+        put(&mut bytes, &[wait]);
     }
-    bytes.extend(short(drops.len()).to_le_bytes());
-    bytes.extend(drops.iter().flat_map(|seq| seq.to_le_bytes()));
+    bytes.extend(short(leaves.len()).to_le_bytes());
+    for Leave { seq, flow, asks } in leaves {
+        put(&mut bytes, &[*seq]);
+        bytes.push(u8::from(*asks));
+        put_flow(&mut bytes, flow);
+    }
     bytes.extend(short(joins.len()).to_le_bytes());
     for join in joins {
-        let Join { seq, flow, weight: _, is_high, patience, queue_max } = join;
-        for number in [*seq, join.cost()] {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.push(u8::from(*is_high));
-        for number in [*patience, *queue_max] {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.extend(short(flow.len()).to_le_bytes());
-        bytes.extend(flow.as_bytes());
+        let Join { seq, flow, weight: _, patience, room } = join;
+        put(&mut bytes, &[*seq, join.cost(), *patience, room.agent, room.class]);
+        put_flow(&mut bytes, flow);
     }
     bytes
+}
+
+fn put(bytes: &mut Vec<u8>, numbers: &[u64]) {
+    // Lua keeps no larger number exactly.
+    bytes.extend(numbers.iter().flat_map(|number| (*number).min(NOTHING).to_le_bytes()));
+}
+
+/// The class, by which flows are told apart before their agents are.
+fn put_flow(bytes: &mut Vec<u8>, flow: &Flow) {
+    bytes.push(flow.class as u8);
+    bytes.extend(short(flow.agent.len()).to_le_bytes());
+    bytes.extend(flow.agent.as_bytes());
 }
 
 /// A length, which the bounds of news and names keep below 2^16.
@@ -97,12 +115,20 @@ fn unpacked(mut answer: &[u8]) -> Option<(u64, Step)> {
     let (blocked, used) = (number(answer)?, number(answer)?);
     let (headroom, waiting) = (number(answer)?, number(answer)?);
     let mut step = Step { forgotten, next, blocked, used, headroom, waiting, ..Step::default() };
+    if byte(answer)? == 1 {
+        let mut numbers = [0; 7];
+        for place in &mut numbers {
+            *place = number(answer)?;
+        }
+        step.in_force = Some(Rule::from_numbers(numbers)?);
+    }
     for _ in 0..length(answer)? {
         step.refused.push((number(answer)?, number(answer)?));
     }
     for _ in 0..length(answer)? {
         let (seq, number) = (number(answer)?, number(answer)?);
-        step.granted.push(Grant { seq, number, is_probe: byte(answer)? == 1 });
+        let (is_probe, age) = (byte(answer)? == 1, self::number(answer)?);
+        step.granted.push(Grant { seq, number, is_probe, age });
     }
     answer.is_empty().then_some((now, step))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Clock, Uptime};
-use rules::quota::{Join, News, Report, Rule, Step};
+use rules::quota::{Edition, Join, News, Report, Step};
 use tokio::sync::mpsc::{Receiver, WeakSender};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -18,8 +18,22 @@ use crate::{Embedded, Fleet};
 /// What the desk is told.
 #[derive(Debug)]
 pub(super) enum Message {
-    Ask { key: Arc<QuotaKey>, rule: Rule, join: Join, answer: Answer },
-    Report { key: Arc<QuotaKey>, rule: Rule, report: Report },
+    Ask {
+        key: Arc<QuotaKey>,
+        edition: Edition,
+        join: Join,
+        answer: Answer,
+    },
+    /// A call waits no longer.
+    Leave {
+        key: Arc<QuotaKey>,
+        seq: u64,
+    },
+    Report {
+        key: Arc<QuotaKey>,
+        edition: Edition,
+        report: Report,
+    },
 }
 
 /// What holds the lines of a node.
@@ -31,8 +45,11 @@ pub(super) struct Desk {
     clock: Arc<dyn Clock>,
     /// Turns report by it; it keeps nobody alive.
     messages: WeakSender<Message>,
-    lines: HashMap<Arc<QuotaKey>, Line>,
-    steps: JoinSet<(Arc<QuotaKey>, News, Option<Step>)>,
+    /// By what they count.
+    lines: HashMap<Arc<str>, Line>,
+    steps: JoinSet<(Arc<str>, News, Option<Step>)>,
+    /// The number of the last step.
+    number: u64,
 }
 
 impl Desk {
@@ -44,7 +61,7 @@ impl Desk {
         messages: WeakSender<Message>,
     ) -> Self {
         let (lines, steps) = (HashMap::new(), JoinSet::new());
-        Self { own, fleet, node, metrics, clock, messages, lines, steps }
+        Self { own, fleet, node, metrics, clock, messages, lines, steps, number: 0 }
     }
 
     /// Works until nobody can ask any more.
@@ -62,8 +79,8 @@ impl Desk {
                     arrived.drain(..).for_each(|message| self.hear(message));
                 }
                 Some(ended) = self.steps.join_next() => {
-                    if let Ok((key, news, step)) = ended {
-                        self.end(&key, news, step);
+                    if let Ok((subject, news, step)) = ended {
+                        self.end(&subject, news, step);
                     }
                 }
                 () = sleep(pause) => {}
@@ -74,24 +91,33 @@ impl Desk {
 
     fn hear(&mut self, message: Message) {
         let now = self.clock.uptime();
-        let (key, rule) = match &message {
-            Message::Ask { key, rule, .. } | Message::Report { key, rule, .. } => (key, *rule),
+        let (key, edition) = match &message {
+            Message::Ask { key, edition, .. } | Message::Report { key, edition, .. } => {
+                (key, *edition)
+            }
+            Message::Leave { key, seq } => {
+                if let Some(line) = self.lines.get_mut(&key.subject) {
+                    line.leave(*seq, now);
+                }
+                return;
+            }
         };
-        if self.lines.len() >= LINES_MAX && !self.lines.contains_key(key) {
+        if self.lines.len() >= LINES_MAX && !self.lines.contains_key(&key.subject) {
             if let Message::Ask { answer, .. } = message {
                 drop(answer.send(Err(NoTurn::Full)));
             }
             return;
         }
-        let line = self.lines.entry(Arc::clone(key));
-        let line = line.or_insert_with_key(|key| Line::new(Arc::clone(key), rule, now));
+        let line = self.lines.entry(Arc::clone(&key.subject));
+        let line = line.or_insert_with(|| Line::new(Arc::clone(key), edition, now));
         match message {
             Message::Ask { answer, .. } if line.is_full() => drop(answer.send(Err(NoTurn::Full))),
-            Message::Ask { join, answer, .. } => {
-                line.rule = rule;
+            Message::Ask { key, join, answer, .. } => {
+                line.serve(key, edition);
                 line.ask(join, answer, now);
             }
             Message::Report { report, .. } => line.report(report, now),
+            Message::Leave { .. } => {}
         }
     }
 
@@ -100,40 +126,41 @@ impl Desk {
         let now = self.clock.uptime();
         let is_due = |line: &&Line| line.asked.is_none() && line.due.is_some_and(|due| due <= now);
         let due: Vec<_> =
-            self.lines.values().filter(is_due).map(|line| Arc::clone(&line.key)).collect();
+            self.lines.values().filter(is_due).map(|line| Arc::clone(&line.key.subject)).collect();
         for key in due {
             self.step(&key, now);
         }
         let metrics = &self.metrics;
-        self.lines.retain(|key, line| {
+        self.lines.retain(|_, line| {
             let is_idle = line.is_idle(now);
             if is_idle {
-                metrics.forget(&key.quota);
+                metrics.forget(&line.key.quota);
             }
             !is_idle
         });
     }
 
-    fn step(&mut self, key: &Arc<QuotaKey>, now: Uptime) {
-        let Some(line) = self.lines.get_mut(key) else { return };
-        let (rule, news) = (line.rule, line.news(now));
+    fn step(&mut self, subject: &Arc<str>, now: Uptime) {
+        let Some(line) = self.lines.get_mut(subject) else { return };
+        self.number += 1;
+        let (edition, news) = (line.edition, line.news(self.number, now));
         let Some(fleet) = &self.fleet else {
-            let step = self.own.step(key, &rule, now, &news);
-            return self.end(key, news, step);
+            let step = self.own.step(subject, &edition, now, &news);
+            return self.end(subject, news, step);
         };
-        let Some((road, call_max)) = fleet.road() else { return self.end(key, news, None) };
-        let name = fleet.organisation().quota(key.quota.as_str(), &key.subject);
-        let (node, key) = (self.node, Arc::clone(key));
+        let Some((road, call_max)) = fleet.road() else { return self.end(subject, news, None) };
+        let name = fleet.organisation().quota(subject);
+        let (node, subject) = (self.node, Arc::clone(subject));
         self.steps.spawn(async move {
-            let step = ask(road, call_max, (&name, &rule), (node, &news)).await;
-            (key, news, step)
+            let step = ask(road, call_max, (&name, &edition), (node, &news)).await;
+            (subject, news, step)
         });
     }
 
     /// A step has ended; without an answer if the store was of no use.
-    fn end(&mut self, key: &Arc<QuotaKey>, news: News, step: Option<Step>) {
+    fn end(&mut self, subject: &Arc<str>, news: News, step: Option<Step>) {
         let now = self.clock.uptime();
-        let (Some(line), Some(messages)) = (self.lines.get_mut(key), self.messages.upgrade())
+        let (Some(line), Some(messages)) = (self.lines.get_mut(subject), self.messages.upgrade())
         else {
             return;
         };
@@ -149,10 +176,10 @@ impl Desk {
 async fn ask(
     road: Road,
     call_max: Duration,
-    (name, rule): (&[u8], &Rule),
+    (name, edition): (&[u8], &Edition),
     (node, news): (u64, &News),
 ) -> Option<Step> {
-    let failed = match timeout(call_max, road.clone().step(name, rule, node, news)).await {
+    let failed = match timeout(call_max, road.clone().step(name, edition, node, news)).await {
         Ok(Ok((_, step))) => return Some(step),
         Ok(Err(error)) => Some(error),
         Err(_) => None,

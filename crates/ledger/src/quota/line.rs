@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::Uptime;
-use rules::quota::{Join, NEVER, News, Probe, Report, Rule, Step};
+use rules::quota::{Edition, Grant, Join, Leave, NEVER, News, Probe, Report, Rule, Step};
 use tokio::sync::{mpsc, oneshot};
 
 use super::desk::Message;
@@ -22,13 +22,24 @@ struct Waiter {
     until: Uptime,
     /// A step has taken it along: before, it is not known whether it waits at all.
     is_told: bool,
+    /// Its time is over: the step under way takes it out, and says how long it would still wait.
+    is_leaving: bool,
+}
+
+impl Waiter {
+    fn leaves(&self, asks: bool) -> Leave {
+        Leave { seq: self.join.seq, flow: self.join.flow.clone(), asks }
+    }
 }
 
 /// One credential, as this node sees it.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) key: Arc<QuotaKey>,
-    pub(super) rule: Rule,
+    /// What this node's document says: its newest revision.
+    pub(super) edition: Edition,
+    /// The rule that is gone by: another than the node's while others have a newer document.
+    in_force: Rule,
     waiting: BTreeMap<u64, Waiter>,
     /// What the next step brings.
     news: News,
@@ -43,7 +54,8 @@ pub(super) struct Line {
     next: Duration,
     pub(super) touched: Uptime,
     pub(super) seen: Seen,
-    seq: u64,
+    /// The number of the last grant that was heard of.
+    heard: u64,
 }
 
 /// What the last step said, for the metrics.
@@ -54,10 +66,11 @@ pub(super) struct Seen {
 }
 
 impl Line {
-    pub(super) fn new(key: Arc<QuotaKey>, rule: Rule, now: Uptime) -> Self {
+    pub(super) fn new(key: Arc<QuotaKey>, edition: Edition, now: Uptime) -> Self {
         Self {
             key,
-            rule,
+            edition,
+            in_force: edition.rule,
             waiting: BTreeMap::new(),
             news: News::default(),
             due: None,
@@ -67,12 +80,19 @@ impl Line {
             next: Duration::ZERO,
             touched: now,
             seen: Seen::default(),
-            seq: 0,
+            heard: 0,
+        }
+    }
+
+    /// Goes by a document; by an older one that a request still carries it does not.
+    pub(super) fn serve(&mut self, key: Arc<QuotaKey>, edition: Edition) {
+        if edition.revision >= self.edition.revision {
+            (self.key, self.edition) = (key, edition);
         }
     }
 
     /// Lets a call wait; one that would be refused is refused at once.
-    pub(super) fn ask(&mut self, mut join: Join, answer: Answer, now: Uptime) {
+    pub(super) fn ask(&mut self, join: Join, answer: Answer, now: Uptime) {
         self.touched = now;
         let until = now.plus(Duration::from_millis(join.patience));
         if self.blocked_until > until {
@@ -80,11 +100,21 @@ impl Line {
             drop(answer.send(Err(NoTurn::Blocked(self.blocked_until.since(now)))));
             return;
         }
-        self.seq += 1;
-        join.seq = self.seq;
         self.news.joins.push(join.clone());
-        self.waiting.insert(self.seq, Waiter { join, answer, until, is_told: false });
+        let waiter = Waiter { join, answer, until, is_told: false, is_leaving: false };
+        self.waiting.insert(waiter.join.seq, waiter);
         self.due = Some(now);
+    }
+
+    /// Takes out a call whose client has hung up.
+    pub(super) fn leave(&mut self, seq: u64, now: Uptime) {
+        let Some(waiter) = self.waiting.remove(&seq) else { return };
+        if waiter.is_told {
+            self.news.leaves.push(waiter.leaves(false));
+            self.due = Some(now);
+        } else {
+            self.news.joins.retain(|join| join.seq != seq);
+        }
     }
 
     /// Takes an answer of the upstream to the others.
@@ -100,25 +130,24 @@ impl Line {
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
-    /// The news of the next step. Those who wait no longer are told, and leave.
-    pub(super) fn news(&mut self, now: Uptime) -> News {
-        let is_late = |waiter: &Waiter| waiter.is_told && waiter.until < now;
-        let is_over = |waiter: &Waiter| waiter.answer.is_closed() || is_late(waiter);
-        let gone: Vec<u64> = self
-            .waiting
-            .iter()
-            .filter_map(|(seq, waiter)| is_over(waiter).then_some(*seq))
-            .take(NEWS_MAX)
-            .collect();
-        for seq in &gone {
-            self.end(*seq, Err(NoTurn::Late(self.next)));
+    /// The news of the next step. Those whose time is over ask how long it would still have been.
+    pub(super) fn news(&mut self, number: u64, now: Uptime) -> News {
+        let closed = self.waiting.iter().filter(|(_, waiter)| waiter.answer.is_closed());
+        let closed: Vec<u64> = closed.map(|(seq, _)| *seq).take(NEWS_MAX).collect();
+        closed.into_iter().for_each(|seq| self.leave(seq, now));
+        let is_late = |waiter: &&mut Waiter| waiter.is_told && waiter.until < now;
+        for waiter in self.waiting.values_mut().filter(is_late).take(NEWS_MAX) {
+            if !waiter.is_leaving {
+                waiter.is_leaving = true;
+                self.news.leaves.push(waiter.leaves(true));
+            }
         }
-        self.news.joins.retain(|join| !gone.contains(&join.seq));
-        self.news.drops.extend(gone);
-        let News { reports, drops, joins } = &mut self.news;
+        let News { reports, leaves, joins, .. } = &mut self.news;
         let news = News {
+            number,
+            heard: self.heard,
             reports: std::mem::take(reports),
-            drops: drops.drain(..drops.len().min(NEWS_MAX)).collect(),
+            leaves: leaves.drain(..leaves.len().min(NEWS_MAX)).collect(),
             joins: joins.drain(..joins.len().min(NEWS_MAX)).collect(),
         };
         for join in &news.joins {
@@ -126,7 +155,7 @@ impl Line {
                 waiter.is_told = true;
             }
         }
-        self.asked = Some(now);
+        (self.asked, self.in_force) = (Some(now), self.edition.rule);
         self.due = None;
         news
     }
@@ -147,26 +176,61 @@ impl Line {
                 if blocked.is_zero() { NoTurn::Late(wait) } else { NoTurn::Blocked(wait) };
             self.end(*seq, Err(refused));
         }
-        let left = self.rule.quota.saturating_sub(step.used + step.headroom);
+        self.in_force = step.in_force.unwrap_or(self.in_force);
         for grant in &step.granted {
-            let turn = Turn {
-                key: Arc::clone(&self.key),
-                rule: self.rule,
-                number: grant.number,
-                is_probe: grant.is_probe,
-                at: counted,
-                left,
-                messages: messages.clone(),
-                is_answered: false,
-            };
-            self.end(grant.seq, Ok(turn));
+            self.give(*grant, step, (counted, now), messages);
         }
+        if let Some(number) = step.granted.iter().map(|grant| grant.number).max() {
+            self.heard = number;
+        }
+        self.next = wait_of(step.next);
+        self.end_leaving();
         self.leave_block(now);
         if step.forgotten {
             let again = self.waiting.values().map(|waiter| waiter.join.clone());
             self.news.joins = again.collect();
         }
-        self.schedule(step.next, now);
+        self.schedule(now);
+    }
+
+    /// Hands a turn to its call. One that was told again so late that nothing can be sent by it any
+    /// more is worth nothing: its call waits for another.
+    fn give(
+        &mut self,
+        grant: Grant,
+        step: &Step,
+        (counted, now): (Uptime, Uptime),
+        messages: &mpsc::Sender<Message>,
+    ) {
+        let at = counted.as_micros().saturating_sub(grant.age.saturating_mul(1_000));
+        let turn = Turn {
+            key: Arc::clone(&self.key),
+            rule: self.in_force,
+            edition: self.edition,
+            number: grant.number,
+            is_probe: grant.is_probe,
+            at: Uptime::from_micros(at),
+            left: self.in_force.quota.saturating_sub(step.used + step.headroom),
+            messages: messages.clone(),
+            is_answered: false,
+        };
+        if grant.age > 0
+            && turn.is_stale(now)
+            && let Some(waiter) = self.waiting.get(&grant.seq)
+        {
+            self.news.joins.push(waiter.join.clone());
+            return;
+        }
+        self.end(grant.seq, Ok(turn));
+    }
+
+    /// Answers those whose time is over and of whom the step said nothing.
+    fn end_leaving(&mut self) {
+        let leaving = self.waiting.iter().filter(|(_, waiter)| waiter.is_leaving);
+        let leaving: Vec<u64> = leaving.map(|(seq, _)| *seq).collect();
+        for seq in leaving {
+            self.end(seq, Err(NoTurn::Late(self.next)));
+        }
     }
 
     /// Who cannot wait for the end of a block is told so, and leaves.
@@ -175,18 +239,14 @@ impl Line {
         let hopeless = self.waiting.iter().filter(|(_, waiter)| waiter.until < blocked);
         let hopeless: Vec<u64> = hopeless.map(|(seq, _)| *seq).collect();
         for seq in hopeless {
-            self.end(seq, Err(NoTurn::Blocked(blocked.since(now))));
-            self.news.joins.retain(|join| join.seq != seq);
-            self.news.drops.push(seq);
+            self.expel(seq, NoTurn::Blocked(blocked.since(now)));
         }
     }
 
-    fn schedule(&mut self, next: u64, now: Uptime) {
-        let News { reports, drops, joins } = &self.news;
-        let has_news = !joins.is_empty() || !drops.is_empty() || !reports.is_empty();
-        let next = if next == NEVER { LOOK_MAX } else { Duration::from_millis(next) };
-        self.next = next;
-        let pause = if has_news { Duration::ZERO } else { next.clamp(LOOK_MIN, LOOK_MAX) };
+    fn schedule(&mut self, now: Uptime) {
+        let News { reports, leaves, joins, .. } = &self.news;
+        let has_news = !joins.is_empty() || !leaves.is_empty() || !reports.is_empty();
+        let pause = if has_news { Duration::ZERO } else { self.next.clamp(LOOK_MIN, LOOK_MAX) };
         self.due = (has_news || !self.waiting.is_empty()).then(|| now.plus(pause));
     }
 
@@ -194,11 +254,12 @@ impl Line {
     /// at once; then everybody is told. What was to be told is kept.
     pub(super) fn fail(&mut self, news: News, now: Uptime) {
         self.asked = None;
+        self.end_leaving();
         let since = *self.failing_since.get_or_insert(now);
+        self.news.leaves.splice(0..0, news.leaves);
         if now.since(since) < OUTAGE_MAX {
             let again = self.waiting.values().map(|waiter| waiter.join.clone());
             self.news.joins = again.collect();
-            self.news.drops.splice(0..0, news.drops);
             self.news.reports.splice(0..0, news.reports);
             self.news.reports.truncate(NEWS_MAX);
             self.due = Some(now.plus(LOOK_MAX / 2));
@@ -206,12 +267,10 @@ impl Line {
         }
         let waiting: Vec<u64> = self.waiting.keys().copied().collect();
         for seq in waiting {
-            self.end(seq, Err(NoTurn::Away));
-            self.news.drops.push(seq);
+            self.expel(seq, NoTurn::Away);
         }
-        self.news.joins.clear();
-        self.news.drops.extend(news.drops);
-        self.news.drops.truncate(WAITING_MAX);
+        // The store takes out by itself whoever is not named here.
+        self.news.leaves.truncate(WAITING_MAX);
         let blocks = news.reports.into_iter().filter(|report| report.said.blocked.is_some());
         self.news.reports.extend(blocks.take(NEWS_MAX));
         let has_block = self.news.reports.iter().any(|report| report.said.blocked.is_some());
@@ -240,12 +299,25 @@ impl Line {
         self.blocked_until.since(now)
     }
 
+    /// Refuses a call that waits, and takes it out.
+    fn expel(&mut self, seq: u64, refused: NoTurn) {
+        self.news.joins.retain(|join| join.seq != seq);
+        let told = self.waiting.get(&seq).filter(|waiter| waiter.is_told);
+        self.news.leaves.extend(told.map(|waiter| waiter.leaves(false)));
+        self.end(seq, Err(refused));
+    }
+
     fn end(&mut self, seq: u64, answer: Result<Turn, NoTurn>) {
         if let Some(waiter) = self.waiting.remove(&seq) {
             // Whoever waits no longer has had a turn for nothing: too few pass, never too many.
             drop(waiter.answer.send(answer));
         }
     }
+}
+
+/// How long the next turn of anybody takes, as far as it is known.
+fn wait_of(next: u64) -> Duration {
+    if next == NEVER { LOOK_MAX } else { Duration::from_millis(next) }
 }
 
 /// Items of each kind of news in one step.

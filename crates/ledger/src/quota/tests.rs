@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Clock as _, QuotaId, SystemClock};
-use rules::quota::{Join, Rule, Said};
+use rules::quota::{Blocked, Class, Edition, Flow, Join, Room, Rule, Said};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::{NoTurn, QuotaKey, QuotaMetrics, Quotas, Turn};
 use crate::Embedded;
+
+mod lossy;
 
 /// Twenty calls in a second, four at once.
 fn rule() -> Rule {
@@ -39,19 +41,23 @@ impl Bench {
     }
 
     async fn turn(&self, agent: &str, patience: u64) -> Result<Turn, NoTurn> {
-        self.quotas.turn(&self.key, rule(), join(agent, patience)).await
+        self.quotas.turn(&self.key, edition(rule()), join(agent, patience)).await
     }
 
     /// Four calls at once, and then one in two seconds.
     async fn slow_turn(&self, agent: &str, patience: u64) -> Result<Turn, NoTurn> {
         let slow = Rule::new(20, Duration::from_secs(40), 4, 0, Duration::from_secs(2));
-        self.quotas.turn(&self.key, slow, join(agent, patience)).await
+        self.quotas.turn(&self.key, edition(slow), join(agent, patience)).await
     }
 }
 
 fn join(agent: &str, patience: u64) -> Join {
-    let flow = Arc::from(agent);
-    Join { seq: 0, flow, weight: 1, is_high: false, patience, queue_max: 100 }
+    let flow = Flow { class: Class::Automation, agent: Arc::from(agent) };
+    Join { seq: 0, flow, weight: 1, patience, room: Room { agent: 100, class: 5_000 } }
+}
+
+fn edition(rule: Rule) -> Edition {
+    Edition { revision: 1, rule }
 }
 
 #[tokio::test]
@@ -63,7 +69,7 @@ async fn turns_come_at_the_pace_and_no_window_holds_more() {
         let (quotas, key) = (bench.quotas.clone(), Arc::clone(&bench.key));
         let clock = Arc::clone(&bench.clock);
         calls.spawn(async move {
-            quotas.turn(&key, rule(), join("a", 30_000)).await.unwrap();
+            quotas.turn(&key, edition(rule()), join("a", 30_000)).await.unwrap();
             clock.uptime()
         });
     }
@@ -109,7 +115,7 @@ async fn who_stops_waiting_leaves_the_queue() {
 async fn a_429_refuses_those_who_wait_and_one_probe_ends_it() {
     let bench = Bench::over(Embedded::in_memory());
     let turn = bench.turn("a", 0).await.unwrap();
-    turn.answered(Said { blocked: Some(400), ..Said::default() });
+    turn.answered(Said { blocked: Some(Blocked::For(400)), ..Said::default() });
     let blocked = async {
         loop {
             match bench.turn("a", 50).await {
@@ -152,7 +158,7 @@ async fn a_clean_stop_keeps_what_was_called_and_a_crash_counts_as_a_quota() {
     let granted = |own: &Embedded, seq: u64| {
         let joins = vec![Join { seq, ..join("a", 0) }];
         let news = rules::quota::News { joins, ..rules::quota::News::default() };
-        own.step(&key, &slow, clock.uptime(), &news).unwrap().granted.len()
+        own.step(&key.subject, &edition(slow), clock.uptime(), &news).unwrap().granted.len()
     };
     let own = open();
     assert_eq!([1, 2, 3].map(|seq| granted(&own, seq)), [1, 1, 1]);

@@ -14,6 +14,7 @@ use rules::suspension::Suspension;
 use rules::upstream::{Timeouts, Upstream};
 use tokio_util::either::Either;
 
+use super::credential::{Shown, Standing};
 use super::{broken, unreachable};
 use crate::body::{RequestBody, Upload};
 use crate::connect::{Channel, Endpoint};
@@ -91,6 +92,16 @@ impl Exchange<'_> {
         let answered = Box::pin(self.send(trip, &mut lease)).await;
         let response = answered.map_err(|failure| failure.refusal(self.timeouts.read))?;
         Ok((response, lease))
+    }
+
+    /// Puts the credential in that the next node is shown: it is the one that is counted.
+    pub(super) fn show(&mut self, shown: Option<Shown<'_>>, standing: &mut Standing) {
+        if let Some(request) = &mut self.request {
+            standing.show(shown, request.headers_mut());
+        }
+        if let Some(place) = &mut self.place {
+            place.show(shown);
+        }
     }
 
     /// Heeds what the answer says of the upstream's quota, and says what is left of it.

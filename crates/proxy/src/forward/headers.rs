@@ -1,4 +1,4 @@
-//! The head the upstream gets: what the agent must not send is out, the real credential is in.
+//! The head the upstream gets, but for the real credential: what the agent must not send is out.
 
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use model::Refusal;
 use rules::field::{remove_cookie, without_argument};
 use rules::plugin::{Plugins, RequestIdAlgorithm, Sources};
-use rules::upstream::{Credential, Upstream};
+use rules::upstream::Upstream;
 use telemetry::context::TRACEPARENT;
 
 use crate::describe::{Described, refusal};
@@ -61,9 +61,6 @@ pub(crate) fn dress(
         introduce(trip, &mut headers, identified);
     }
     let request_id = request_id(trip, &mut headers, plugins);
-    if let Credential::Ready { header, value } = &upstream.credential {
-        headers.insert(header.clone(), value.clone());
-    }
     if head.upgrade.is_some() {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -9,11 +9,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Request};
 use model::{Code, Refusal, Retry};
 use rules::price::QuoteCall;
-use rules::upstream::Credential;
 use tokio::time::Instant;
 
+use super::credential::{Standing, Way, protocols};
 use super::exchange::Exchange;
-use super::{Kept, absent, endpoint, host_for, unreachable, upstream_of};
+use super::{absent, unreachable, upstream_of};
+use crate::balance;
 use crate::body::{Content, RequestBody, Upload};
 use crate::describe::Described;
 use crate::head::Head;
@@ -61,17 +62,17 @@ async fn answer(
     *request.method_mut() = call.method;
     request.headers_mut().insert(ACCEPT, JSON);
     request.headers_mut().insert(CONTENT_TYPE, JSON);
-    if let Credential::Ready { header, value } = &upstream.credential {
-        request.headers_mut().insert(header.clone(), value.clone());
-    }
     let rewritten = described.rewrite().and_then(|(rewrite, _)| rewrite.host.clone());
-    let node = trip.core.turns.lock().order(upstream).next().ok_or_else(absent)?;
-    let endpoint = endpoint(upstream, node, rewritten.as_ref(), false);
-    exchange.host = rewritten.unwrap_or_else(|| host_for(upstream, node, head));
-    let is_node = exchange.host == node.host_header;
-    let mut kept = Kept::of(described.identified(), upstream);
-    kept.dress(&trip.snapshot, is_node.then_some(&endpoint), request.headers_mut())?;
+    let first = exchange.place.as_ref().map(|place| place.first_node());
+    let first = first.unwrap_or_else(|| trip.core.turns.lock().first(upstream));
+    let node = balance::order(upstream, first).next().ok_or_else(absent)?;
+    let way = Way::to(node, upstream, rewritten.as_ref(), head, protocols(upstream, false));
     exchange.request = Some(request);
+    let is_proven = described.identified().is_proven();
+    let shown = way.credential(&trip.snapshot, upstream, is_proven)?;
+    exchange.show(shown, &mut Standing::default());
+    let Way { endpoint, host, .. } = way;
+    exchange.host = host;
     let now = trip.core.shared.clock.uptime();
     let lent = trip.core.pool.lend(&endpoint, upstream.keepalive, timeouts.connect, now).await;
     let lease = lent.map_err(|error| unreachable(&error))?;

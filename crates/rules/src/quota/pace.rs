@@ -32,16 +32,35 @@ impl Pace {
     /// As [`Pace::empty`], and slowly for a tenth of the window.
     pub(super) fn ramp(&mut self, rule: &Rule, now: u64) {
         self.empty(rule, now);
-        self.ramp_until = now + rule.window / 10;
+        self.ramp_until = now + ramp(rule);
     }
 
     /// How long until `calls` may go.
-    pub(super) fn wait(&self, rule: &Rule, calls: u64) -> u64 {
+    pub(super) fn wait(&self, rule: &Rule, now: u64, calls: u64) -> u64 {
         let wanted = self.used + calls * rule.window;
-        wanted.saturating_sub(rule.burst * rule.window).div_ceil(rule.quota)
+        let wanted = wanted.saturating_sub(rule.burst * rule.window);
+        refilled(rule, wanted, self.ramp_until.saturating_sub(now))
+    }
+
+    /// How long `calls` take once the upstream has lifted its block.
+    pub(super) const fn after_block(rule: &Rule, calls: u64) -> u64 {
+        refilled(rule, calls * rule.window, ramp(rule))
     }
 
     pub(super) fn count(&mut self, rule: &Rule) {
         self.used += rule.window;
     }
+}
+
+/// How long a refill of so many units takes, which is at half its rate for `slow` milliseconds.
+const fn refilled(rule: &Rule, units: u64, slow: u64) -> u64 {
+    let by_then = rule.quota * slow / 2;
+    if units <= by_then {
+        return (2 * units).div_ceil(rule.quota);
+    }
+    slow + (units - by_then).div_ceil(rule.quota)
+}
+
+const fn ramp(rule: &Rule) -> u64 {
+    rule.window / 10
 }

@@ -3,96 +3,25 @@
 //! A state machine without a clock: a node brings its news, [`Principal::step`] answers. The
 //! fleet's store runs the same steps as a script; both answer alike.
 
-use std::collections::BTreeMap;
-
+use super::Class;
+use super::news::{Grant, Leave, NEVER, News, Probe, Report, Step};
+use super::nodes::Nodes;
 use super::pace::Pace;
-use super::queue::{Join, LANES, Queue, Ticket};
+use super::queue::{Join, Queue, Ticket, earlier};
 use super::ring::Ring;
-use super::rule::Rule;
-
-/// What a node brings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct News {
-    /// What became of earlier grants.
-    pub reports: Vec<Report>,
-    /// Calls that wait no longer.
-    pub drops: Vec<u64>,
-    pub joins: Vec<Join>,
-}
-
-/// What became of a grant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// The grant's number.
-    pub number: u64,
-    pub probe: Probe,
-    /// What the upstream's answer said; nothing where there was none.
-    pub said: Said,
-}
-
-/// What a report says of a block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Probe {
-    /// Nothing: the call was none that finds out.
-    #[default]
-    None,
-    /// The call that finds out was answered.
-    Answered,
-    /// The call that finds out had no answer: another has to.
-    Lost,
-}
-
-/// What the upstream says of its quota. Times are in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// Calls that are left, and for how long that holds.
-    pub left: Option<(u64, u64)>,
-    /// Calls it has counted in a window like ours, by whomever.
-    pub used: Option<u64>,
-    /// It refused (429), for so long; zero where it does not say.
-    pub blocked: Option<u64>,
-}
-
-/// What a step answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Step {
-    /// The node was away for so long that its calls were taken out: they have to join again.
-    pub forgotten: bool,
-    /// Calls that would wait for too long, and how long.
-    pub refused: Vec<(u64, u64)>,
-    /// Calls whose turn it is; each has a number.
-    pub granted: Vec<Grant>,
-    /// When a call that waits may have its turn; [`NEVER`] when none waits.
-    pub next: u64,
-    /// For how long the upstream is left alone.
-    pub blocked: u64,
-    /// Calls that count now.
-    pub used: u64,
-    /// Calls of others that use the same credential, as far as they are known.
-    pub headroom: u64,
-    /// Calls that wait.
-    pub waiting: u64,
-}
-
-/// A call's turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant {
-    pub seq: u64,
-    pub number: u64,
-    /// It finds out whether the upstream takes calls again.
-    pub is_probe: bool,
-}
+use super::rule::{Edition, Rule};
 
 /// The state of one credential. Its size is bounded by [`Rule::span`] and
 /// [`super::queue::WAITING_MAX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Principal {
-    rule: Option<Rule>,
+    edition: Option<Edition>,
+    /// When a node last brought the edition.
+    brought: u64,
     ring: Ring,
     pace: Pace,
     queue: Queue,
-    /// When each node was last heard of.
-    nodes: BTreeMap<u64, u64>,
+    nodes: Nodes,
     /// Grants so far.
     granted: u64,
     /// Until then the upstream is left alone; then one call finds out. Zero: it takes calls.
@@ -104,6 +33,28 @@ pub struct Principal {
     headroom: u64,
 }
 
+/// What a stop leaves of a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// The rule by which the calls were counted.
+    pub rule: Rule,
+    /// Calls, by how long ago they were counted in milliseconds.
+    pub calls: Vec<(u64, u64)>,
+    /// Calls that were counted before those.
+    pub before: u64,
+    /// For how long the upstream is left alone, in milliseconds.
+    pub blocked: u64,
+}
+
+/// What becomes of a call that wants to wait.
+enum Joined {
+    Waits,
+    /// It was given its turn already, and nobody heard of it.
+    Granted(Grant),
+    /// It would wait for so long.
+    Refused(u64),
+}
+
 impl Principal {
     /// One whose calls before `since` are not known: as if a whole quota had gone then.
     #[must_use]
@@ -113,57 +64,54 @@ impl Principal {
         lost
     }
 
-    /// One that made these calls, each by its age at `now`.
+    /// One that has this past at `now`. Whichever document comes is newer.
     #[must_use]
-    pub fn known(rule: &Rule, now: u64, ages: &[(u64, u64)], blocked: u64) -> Self {
-        let mut known = Self::default();
-        for (age, calls) in ages {
+    pub fn known(past: &Past, now: u64) -> Self {
+        let Past { rule, calls, before, blocked } = past;
+        let mut known =
+            Self { edition: Some(Edition { revision: 0, rule: *rule }), ..Self::default() };
+        for (age, calls) in calls {
             known.ring.count(rule, now.saturating_sub(*age), *calls);
         }
-        known.blocked_until = if blocked > 0 { now + blocked } else { 0 };
+        known.ring.forgotten = *before;
+        known.blocked_until = if *blocked > 0 { now + blocked } else { 0 };
         known
     }
 
-    /// Its calls by their ages, and for how long it is blocked.
+    /// What is to be known of it after a stop; `None` for one that was never used.
     #[must_use]
-    pub fn history(&self, now: u64) -> (Vec<(u64, u64)>, u64) {
-        let ages = self.rule.map(|rule| self.ring.ages(&rule, now));
-        (ages.unwrap_or_default(), self.blocked_until.saturating_sub(now))
+    pub fn past(&self, now: u64) -> Option<Past> {
+        let rule = self.edition?.rule;
+        Some(Past {
+            rule,
+            calls: self.ring.ages(&rule, now),
+            before: self.ring.forgotten,
+            blocked: self.blocked_until.saturating_sub(now),
+        })
     }
 
     /// Whether nothing needs to be known of it.
     #[must_use]
     pub fn is_idle(&self, now: u64) -> bool {
-        let is_past = |rule: Rule| {
+        let is_past = |edition: Edition| {
             let mut ring = self.ring.clone();
-            ring.turn(&rule, now);
+            ring.turn(&edition.rule, now);
             ring.used() == 0
         };
-        self.queue.len() == 0 && now >= self.blocked_until && self.rule.is_none_or(is_past)
+        self.queue.len() == 0 && now >= self.blocked_until && self.edition.is_none_or(is_past)
     }
 
     /// Takes a node's news, and gives it the turns that are its calls'.
-    pub fn step(&mut self, rule: &Rule, now: u64, node: u64, news: &News) -> Step {
-        let mut step = Step { forgotten: self.meet(now, node), ..Step::default() };
-        self.turn(rule, now);
-        for report in &news.reports {
-            self.hear(rule, now, *report);
+    pub fn step(&mut self, edition: &Edition, now: u64, node: u64, news: &News) -> Step {
+        let met = self.nodes.meet(now, node, news);
+        met.silent.iter().for_each(|silent| self.queue.leave_all(*silent));
+        let (rule, in_force) = self.agree(edition, now);
+        self.turn(&rule, now);
+        let mut step = Step { forgotten: met.was_out, in_force, next: NEVER, ..Step::default() };
+        if !met.is_late {
+            self.take(&rule, now, (node, news), &mut step);
+            step.next = self.give(&rule, now, node, &mut step.granted);
         }
-        for seq in &news.drops {
-            self.queue.drop(node, *seq);
-        }
-        for join in &news.joins {
-            step.refused.extend(self.join(rule, now, node, join).map(|wait| (join.seq, wait)));
-        }
-        step.next = loop {
-            match self.next(rule, now, node) {
-                Ok(grant) => step.granted.push(grant),
-                Err(wait) => break wait,
-            }
-            if step.granted.len() >= GRANTS_MAX {
-                break 0;
-            }
-        };
         self.queue.tidy();
         step.blocked = self.blocked_until.saturating_sub(now);
         (step.used, step.headroom) = (self.ring.used(), self.headroom.div_ceil(1_000));
@@ -171,31 +119,70 @@ impl Principal {
         step
     }
 
-    /// Notes that a node is there; whether it was away for too long.
-    fn meet(&mut self, now: u64, node: u64) -> bool {
-        let before = self.nodes.insert(node, now);
-        self.nodes.retain(|_, seen| now.saturating_sub(*seen) <= GONE);
-        before.is_some_and(|before| now.saturating_sub(before) > AWAY)
+    /// The rule to go by, and whether it is another than the node's: the newest of those that
+    /// nodes bring. One that nobody has brought for a long time gives way to any.
+    fn agree(&mut self, edition: &Edition, now: u64) -> (Rule, Option<Rule>) {
+        let Some(held) = self.edition else {
+            (self.edition, self.brought) = (Some(*edition), now);
+            return (edition.rule, None);
+        };
+        if held.rule == edition.rule {
+            let revision = held.revision.max(edition.revision);
+            (self.edition, self.brought) = (Some(Edition { revision, ..held }), now);
+            return (held.rule, None);
+        }
+        if !edition.precedes(&held) && now.saturating_sub(self.brought) <= EDITION_LASTS {
+            return (held.rule, Some(held.rule));
+        }
+        (self.edition, self.brought) = (Some(*edition), now);
+        self.change(&held.rule, &edition.rule, now);
+        (edition.rule, None)
+    }
+
+    /// Goes by another rule from now on. What was counted in other units is counted at its worst.
+    fn change(&mut self, before: &Rule, rule: &Rule, now: u64) {
+        // Of calls that only the longer window reaches it is known that they kept to the shorter.
+        let missing = rule.reach().saturating_sub(before.reach());
+        let unknown = before.quota * missing.div_ceil(before.window);
+        let unknown = unknown.min(self.ring.forgotten);
+        if before.slot != rule.slot {
+            self.ring.gather(rule, now);
+        }
+        if unknown > 0 {
+            self.ring.count(rule, now, unknown);
+        }
+        if before.window != rule.window {
+            self.pace.empty(rule, now);
+        }
     }
 
     fn turn(&mut self, rule: &Rule, now: u64) {
-        // What was counted in other units is counted at its worst.
-        if self.rule.is_some_and(|before| before.slot != rule.slot) {
-            self.ring.gather(rule, now);
-        }
-        if self.rule.is_some_and(|before| before.window != rule.window) {
-            self.pace.empty(rule, now);
-        }
-        self.rule = Some(*rule);
         self.ring.turn(rule, now);
         self.pace.turn(rule, now);
         self.left = self.left.filter(|(_, until)| now < *until);
     }
 
+    fn take(&mut self, rule: &Rule, now: u64, (node, news): (u64, &News), step: &mut Step) {
+        for report in &news.reports {
+            self.hear(rule, now, *report);
+        }
+        for leave in &news.leaves {
+            let wait = self.leave(rule, now, node, leave);
+            step.refused.extend(wait.map(|wait| (leave.seq, wait)));
+        }
+        for join in &news.joins {
+            match self.join(rule, now, node, join) {
+                Joined::Waits => {}
+                Joined::Granted(grant) => step.granted.push(grant),
+                Joined::Refused(wait) => step.refused.push((join.seq, wait)),
+            }
+        }
+    }
+
     fn hear(&mut self, rule: &Rule, now: u64, report: Report) {
         if let Some(blocked) = report.said.blocked {
-            let blocked = if blocked == 0 { rule.block } else { blocked.min(BLOCKED_MAX) };
-            self.blocked_until = self.blocked_until.max(now + blocked).max(1);
+            let until = now + blocked.millis(rule);
+            self.blocked_until = self.blocked_until.max(until).max(1);
             self.probe_until = 0;
             return;
         }
@@ -231,17 +218,36 @@ impl Principal {
         rule.quota.saturating_sub(self.headroom.div_ceil(1_000)).saturating_sub(reserve).max(1)
     }
 
-    /// Lets a call wait, or says for how long it would.
-    fn join(&mut self, rule: &Rule, now: u64, node: u64, join: &Join) -> Option<u64> {
-        let Some(tag) = self.queue.tag(join) else {
-            return Some(self.wait(rule, now, self.queue.len() + 1, join.is_high).max(1));
-        };
-        let wait = self.wait(rule, now, self.queue.ahead(tag) + 1, join.is_high);
-        if wait > join.patience {
-            return Some(wait);
+    /// Takes a call out; for how long it would have had to wait still, if it asks.
+    fn leave(&mut self, rule: &Rule, now: u64, node: u64, leave: &Leave) -> Option<u64> {
+        let Leave { seq, flow, asks } = leave;
+        let ticket = Ticket { node, seq: *seq };
+        let tag = self.queue.waits(flow, ticket).filter(|_| *asks);
+        let wait = tag.map(|tag| {
+            let is_high = flow.class == Class::Interactive;
+            self.wait(rule, now, self.queue.ahead(tag), is_high).max(1)
+        });
+        self.queue.leave(flow, ticket);
+        self.nodes.forget(node, *seq);
+        wait
+    }
+
+    /// Lets a call wait, if its turn can come in its time.
+    fn join(&mut self, rule: &Rule, now: u64, node: u64, join: &Join) -> Joined {
+        if let Some(grant) = self.nodes.kept(now, node, join.seq) {
+            return Joined::Granted(grant);
         }
-        self.queue.enter(node, join, tag);
-        None
+        if self.queue.waits(&join.flow, Ticket { node, seq: join.seq }).is_some() {
+            return Joined::Waits;
+        }
+        let ahead = self.queue.ahead(self.queue.tag(&join.flow));
+        let is_high = join.flow.class == Class::Interactive;
+        let wait = self.wait(rule, now, ahead + 1, is_high);
+        if wait > join.patience || !self.queue.has_room(join) {
+            return Joined::Refused(wait.max(1));
+        }
+        self.queue.enter(node, join);
+        Joined::Waits
     }
 
     /// How long until so many calls have gone, where nothing else happens.
@@ -250,20 +256,35 @@ impl Principal {
         let (limit, before) = (self.limit(rule, is_high), calls.max(1) - 1);
         let (turns, rest) = (before / limit, before % limit + 1);
         let ring = self.ring.wait(rule, now, rest, limit);
-        let counted = turns * (rule.span + 1) * rule.slot + ring.max(self.pace.wait(rule, rest));
+        let pace = self.pace.wait(rule, now, rest);
+        let counted = turns * (rule.span + 1) * rule.slot + ring.max(pace);
         let left = match self.left {
             Some((left, until)) if left < calls => until - now,
             _ => 0,
         };
-        counted.max(left).max(self.blocked_until.saturating_sub(now))
+        let blocked = self.blocked_until.saturating_sub(now);
+        // One call finds out, and the others follow it slowly.
+        let after = if self.blocked_until > 0 { Pace::after_block(rule, before) } else { 0 };
+        counted.max(left).max(blocked + after)
+    }
+
+    /// Gives a node its turns; answers when to look again.
+    fn give(&mut self, rule: &Rule, now: u64, node: u64, granted: &mut Vec<Grant>) -> u64 {
+        for _ in 0..GRANTS_MAX {
+            match self.next(rule, now, node) {
+                Ok(grant) => {
+                    self.nodes.keep(now, node, grant);
+                    granted.push(grant);
+                }
+                Err(wait) => return wait,
+            }
+        }
+        0
     }
 
     /// The next turn, if it is one of this node's; otherwise when to look again.
     fn next(&mut self, rule: &Rule, now: u64, node: u64) -> Result<Grant, u64> {
-        let nodes = &self.nodes;
-        let is_there =
-            |node| nodes.get(&node).is_some_and(|seen| now.saturating_sub(*seen) <= AWAY);
-        let [high, low] = LANES.map(|lane| self.queue.head(lane, is_there));
+        let [high, low] = self.queue.heads();
         let Some(first) = earlier(high, low) else { return Err(NEVER) };
         let is_probe = self.blocked_until > 0;
         let held = self.blocked_until.max(self.probe_until);
@@ -276,37 +297,25 @@ impl Principal {
         }
         let limit = self.limit(rule, false);
         let has_room = self.ring.used() < limit;
-        let Some(ticket) = (if has_room { Some(first) } else { high }) else {
+        let Some(place) = (if has_room { Some(first) } else { high }).cloned() else {
             return Err(self.ring.wait(rule, now, 1, limit));
         };
-        if ticket.node != node {
+        let Some(ticket) = self.queue.holder(&place).filter(|ticket| ticket.node == node) else {
             return Err(0);
-        }
-        self.queue.serve(ticket);
+        };
+        self.queue.serve(&place);
         self.ring.count(rule, now, 1);
         self.pace.count(rule);
         self.left = self.left.map(|(left, until)| (left.saturating_sub(1), until));
         self.granted += 1;
         self.probe_until = if is_probe { now + PROBE } else { 0 };
-        Ok(Grant { seq: ticket.seq, number: self.granted, is_probe })
+        Ok(Grant { seq: ticket.seq, number: self.granted, is_probe, age: 0 })
     }
 }
 
-fn earlier(one: Option<Ticket>, other: Option<Ticket>) -> Option<Ticket> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
-}
-
-/// No call waits.
-pub const NEVER: u64 = u64::MAX;
-
-/// A node that was not heard of for so long does not hold others up.
-pub const AWAY: u64 = 1_000;
-
-/// A node is forgotten after this.
-const GONE: u64 = 60_000;
+/// An edition that no node has brought for so long gives way to an older one: a fleet may have
+/// been set up anew.
+const EDITION_LASTS: u64 = 600_000;
 
 /// Turns of one step: more would hold the store up.
 const GRANTS_MAX: usize = 256;
@@ -314,6 +323,3 @@ const GRANTS_MAX: usize = 256;
 /// The one call that finds out whether a block is over may take so long; then another does, since
 /// its node may be gone.
 const PROBE: u64 = 30_000;
-
-/// No upstream keeps us away for longer than a day.
-const BLOCKED_MAX: u64 = 86_400_000;

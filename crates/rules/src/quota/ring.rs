@@ -10,6 +10,8 @@ pub struct Ring {
     /// Calls by the number of their slot; at most [`Rule::span`] + 1 of them.
     slots: BTreeMap<u64, u64>,
     used: u64,
+    /// Calls that counted once and do no more.
+    pub(super) forgotten: u64,
 }
 
 impl Ring {
@@ -23,7 +25,9 @@ impl Ring {
     pub fn turn(&mut self, rule: &Rule, now: u64) {
         let oldest = (now / rule.slot).saturating_sub(rule.span);
         while let Some(first) = self.slots.first_entry().filter(|first| *first.key() < oldest) {
-            self.used -= first.remove();
+            let calls = first.remove();
+            self.used -= calls;
+            self.forgotten += calls;
         }
     }
 
@@ -35,7 +39,8 @@ impl Ring {
 
     /// Puts all that counts into the current slot: its slots were of another length.
     pub fn gather(&mut self, rule: &Rule, now: u64) {
-        let used = std::mem::take(self).used;
+        let used = std::mem::take(&mut self.used);
+        self.slots.clear();
         if used > 0 {
             self.count(rule, now, used);
         }

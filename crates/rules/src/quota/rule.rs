@@ -41,11 +41,51 @@ impl Rule {
         }
     }
 
+    /// Its numbers, in the order of their members.
+    #[must_use]
+    pub const fn numbers(&self) -> [u64; 7] {
+        let Self { quota, window, burst, reserve, block, slot, span } = *self;
+        [quota, window, burst, reserve, block, slot, span]
+    }
+
+    /// The rule of these numbers; `None` where they are none of a rule.
+    #[must_use]
+    pub fn from_numbers(numbers: [u64; 7]) -> Option<Self> {
+        let [quota, window, burst, reserve, block, slot, span] = numbers;
+        let is_sound = [quota, window, slot, span].iter().all(|number| *number > 0);
+        is_sound.then_some(Self { quota, window, burst, reserve, block, slot, span })
+    }
+
+    /// How far back calls are remembered, in milliseconds.
+    #[must_use]
+    pub const fn reach(&self) -> u64 {
+        self.span * self.slot
+    }
+
     /// How long a call may be on its way to the upstream after it was counted. A sender takes at
     /// most half of it.
     #[must_use]
     pub const fn transit(&self) -> Duration {
         Duration::from_millis(transit(self.window))
+    }
+}
+
+/// A rule, and the revision of the document that it was read from: while nodes serve two documents,
+/// all go by the newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edition {
+    pub revision: u64,
+    pub rule: Rule,
+}
+
+impl Edition {
+    /// Whether it takes the place of another: it is newer, or of two of one document the stricter.
+    #[must_use]
+    pub const fn precedes(&self, other: &Self) -> bool {
+        let [ours, theirs] = [self.rule, other.rule];
+        self.revision > other.revision
+            || (self.revision == other.revision
+                && ours.quota * theirs.window < theirs.quota * ours.window)
     }
 }
 

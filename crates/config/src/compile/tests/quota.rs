@@ -51,7 +51,7 @@ fn a_quota_binds_by_upstream_before_it_binds_by_host() {
 /// The class, the weight and the flow of a call to `/a`, under these members.
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
-fn check(members: Value, agent: &str, header: Option<&'static str>, expected: (Class, u64, &str)) {
+fn check(members: Value, agent: &str, header: Option<&'static str>, expected: (Class, u64)) {
     let mut quota = json!({"match": {"upstreams": ["a"]}, "quota": 2, "window": "1m"});
     for (name, member) in members.as_object().unwrap() {
         quota[name] = member.clone();
@@ -83,33 +83,33 @@ fn check(members: Value, agent: &str, header: Option<&'static str>, expected: (C
     };
     let quota = of(&snapshot, "a").unwrap();
     let join = quota.join(&facts);
-    assert_eq!((quota.class(&facts), join.weight, &*join.flow), expected);
-    assert_eq!(join.is_high, expected.0 == Class::Interactive);
+    assert_eq!((quota.class(&facts), join.weight), expected);
+    assert_eq!((join.flow.class, &*join.flow.agent), (expected.0, agent));
 }
 
 #[test]
 fn a_class_is_what_the_first_selector_says_and_a_client_only_lowers_it() {
     let plain = json!({});
-    check(plain.clone(), "alice", Some("interactive"), (Class::Automation, 4, "4:alice"));
+    check(plain.clone(), "alice", Some("interactive"), (Class::Automation, 4));
     let classes = json!({"classes": {
         "interactive": {"teams": ["dns"]}, "bulk": {"routes": ["a"]}, "header": "x-class",
     }});
-    check(classes.clone(), "alice", None, (Class::Interactive, 16, "16:alice"));
-    check(classes.clone(), "alice", Some("automation"), (Class::Automation, 4, "4:alice"));
-    check(classes.clone(), "alice", Some("urgent"), (Class::Interactive, 16, "16:alice"));
-    check(classes.clone(), "bob", None, (Class::Bulk, 1, "1:bob"));
-    check(classes, "bob", Some("interactive"), (Class::Bulk, 1, "1:bob"));
+    check(classes.clone(), "alice", None, (Class::Interactive, 16));
+    check(classes.clone(), "alice", Some("automation"), (Class::Automation, 4));
+    check(classes.clone(), "alice", Some("urgent"), (Class::Interactive, 16));
+    check(classes.clone(), "bob", None, (Class::Bulk, 1));
+    check(classes, "bob", Some("interactive"), (Class::Bulk, 1));
     let default = json!({"classes": {"default": "interactive"}});
-    check(default, "bob", None, (Class::Interactive, 16, "16:bob"));
+    check(default, "bob", None, (Class::Interactive, 16));
 }
 
 #[test]
 fn an_agent_s_weight_comes_before_its_team_s() {
     let weights = json!({"weights": {"agents": {"bob": 3}, "teams": {"dns": 5}}});
-    check(weights.clone(), "alice", None, (Class::Automation, 20, "4:alice"));
-    check(weights, "bob", None, (Class::Automation, 12, "4:bob"));
+    check(weights.clone(), "alice", None, (Class::Automation, 20));
+    check(weights, "bob", None, (Class::Automation, 12));
     let both = json!({"weights": {"agents": {"alice": 2}, "teams": {"dns": 5}}});
-    check(both, "alice", None, (Class::Automation, 8, "4:alice"));
+    check(both, "alice", None, (Class::Automation, 8));
 }
 
 #[test]
@@ -125,4 +125,17 @@ fn parts_of_a_quota_are_counted_of_it() {
     assert_eq!(rule(json!({})), (120, 0, 300_000));
     assert_eq!(rule(json!({"reserve": "10%", "block": "1m"})), (120, 120, 60_000));
     assert_eq!(rule(json!({"reserve": 7, "burst": 60})), (60, 7, 300_000));
+}
+
+#[test]
+fn an_agent_has_its_room_in_the_queue_and_so_has_a_class() {
+    let room = |queue: Value| {
+        let quota = json!({
+            "match": {"upstreams": ["a"]}, "quota": 2, "window": "1m", "queue": queue,
+        });
+        let room = of(&bench(quota), "a").unwrap().room;
+        (room.agent, room.class)
+    };
+    assert_eq!(room(json!({})), (100, 4_096));
+    assert_eq!(room(json!({"max": 7, "class_max": 70})), (7, 70));
 }

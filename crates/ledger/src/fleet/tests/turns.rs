@@ -1,7 +1,7 @@
 //! Turns over a store: nodes share one order, and learn when the store is away.
 
 use model::{Clock as _, QuotaId};
-use rules::quota::{Join, Rule};
+use rules::quota::{Class, Edition, Flow, Join, Room, Rule};
 
 use super::{
     Arc, Duration, Fleet, JoinSet, Store, SystemClock, TaskTracker, is_up, node, node_with,
@@ -20,8 +20,12 @@ fn key() -> Arc<QuotaKey> {
 }
 
 fn join(patience: u64) -> Join {
-    let (weight, is_high, queue_max) = (1, false, 100);
-    Join { seq: 0, flow: Arc::from("a"), weight, is_high, patience, queue_max }
+    let flow = Flow { class: Class::Automation, agent: Arc::from("a") };
+    Join { seq: 0, flow, weight: 1, patience, room: Room { agent: 100, class: 5_000 } }
+}
+
+fn edition(rule: Rule) -> Edition {
+    Edition { revision: 1, rule }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +41,7 @@ async fn nodes_that_share_a_store_share_a_quota() {
         for _ in 0..10 {
             let (quotas, clock) = (quotas.clone(), Arc::clone(&clock));
             calls.spawn(async move {
-                quotas.turn(&key(), rule, join(20_000)).await.unwrap();
+                quotas.turn(&key(), edition(rule), join(20_000)).await.unwrap();
                 clock.uptime().as_micros()
             });
         }
@@ -57,14 +61,14 @@ async fn who_waits_learns_soon_that_the_store_is_away_and_who_comes_at_once() {
     let quotas = quotas(fleet, 1);
     let rule = Rule::new(2, Duration::from_secs(600), 2, 0, Duration::from_secs(9));
     let first = async {
-        while quotas.turn(&key(), rule, join(0)).await.is_err() {
+        while quotas.turn(&key(), edition(rule), join(0)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(super::store::PATIENCE, first).await.expect("a turn");
-    while !matches!(quotas.turn(&key(), rule, join(0)).await, Err(NoTurn::Late(_))) {}
+    while !matches!(quotas.turn(&key(), edition(rule), join(0)).await, Err(NoTurn::Late(_))) {}
     let (mut waiting, clone) = (JoinSet::new(), quotas.clone());
-    waiting.spawn(async move { clone.turn(&key(), rule, join(700_000)).await });
+    waiting.spawn(async move { clone.turn(&key(), edition(rule), join(700_000)).await });
     tokio::time::sleep(Duration::from_millis(150)).await;
     store.kill();
     let clock = SystemClock::start();
@@ -72,12 +76,12 @@ async fn who_waits_learns_soon_that_the_store_is_away_and_who_comes_at_once() {
     assert!(matches!(waiting.join_next().await, Some(Ok(Err(NoTurn::Away)))));
     assert!(clock.uptime().since(began) < Duration::from_secs(20));
     let began = clock.uptime();
-    assert!(matches!(quotas.turn(&key(), rule, join(5_000)).await, Err(NoTurn::Away)));
+    assert!(matches!(quotas.turn(&key(), edition(rule), join(5_000)).await, Err(NoTurn::Away)));
     assert!(clock.uptime().since(began) < Duration::from_secs(4));
     store.restart();
     let back = async {
         loop {
-            match quotas.turn(&key(), rule, join(0)).await {
+            match quotas.turn(&key(), edition(rule), join(0)).await {
                 Err(NoTurn::Late(wait)) => return wait,
                 Ok(turn) => panic!("nobody knows what was called: {turn:?}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,

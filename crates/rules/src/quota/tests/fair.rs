@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Bench, Duration, Join, News, Rule, Step, join, joins, prop, prop_assert, proptest, rule,
+    Bench, Class, Duration, Join, News, Room, Rule, Step, join, joins, leaves, of_class, prop,
+    prop_assert, proptest, rule,
 };
 
 /// What flows of these weights get of a long backlog, turn by turn.
@@ -78,10 +79,7 @@ fn who_was_away_saves_nothing_up() {
 #[test]
 fn a_step_gives_turns_only_to_the_node_that_asks_and_in_order() {
     let mut bench = Bench::with(rule());
-    let ask = |bench: &mut Bench, node: u64, news: &News| {
-        let (rule, now) = (bench.rule, bench.now);
-        bench.principal.step(&rule, now, node, news)
-    };
+    let ask = |bench: &mut Bench, node: u64, news: &News| bench.of_node(node, news);
     ask(&mut bench, 1, &joins((0..4).map(|seq| join(seq, "x", 1)).collect()));
     let seqs = |step: &Step| step.granted.iter().map(|grant| grant.seq).collect::<Vec<_>>();
     // Three went at once; the next of node 1 is first, then two of node 2.
@@ -98,10 +96,7 @@ fn a_step_gives_turns_only_to_the_node_that_asks_and_in_order() {
 #[test]
 fn a_node_that_is_gone_holds_nobody_up_and_joins_again() {
     let mut bench = Bench::with(Rule { burst: 1, ..rule() });
-    let ask = |bench: &mut Bench, node: u64, news: &News| {
-        let (rule, now) = (bench.rule, bench.now);
-        bench.principal.step(&rule, now, node, news)
-    };
+    let ask = |bench: &mut Bench, node: u64, news: &News| bench.of_node(node, news);
     let step = ask(&mut bench, 1, &joins(vec![join(1, "a", 1), join(2, "a", 1)]));
     assert_eq!(step.granted.len(), 1);
     ask(&mut bench, 2, &joins(vec![join(1, "a", 1)]));
@@ -116,7 +111,9 @@ fn a_node_that_is_gone_holds_nobody_up_and_joins_again() {
 fn the_reserve_is_for_the_highest_class_alone() {
     let mut bench = Bench::with(Rule { burst: 10, reserve: 4, ..rule() });
     let calls = |from: u64, is_high: bool| {
-        (from..from + 8).map(move |seq| Join { is_high, patience: 1_000, ..join(seq, "a", 4) })
+        let class = if is_high { Class::Interactive } else { Class::Bulk };
+        (from..from + 8)
+            .map(move |seq| Join { patience: 1_000, ..of_class(class, join(seq, "a", 4)) })
     };
     let step = bench.step(&joins(calls(0, false).collect()));
     assert_eq!((step.granted.len(), step.refused.len()), (6, 2));
@@ -124,23 +121,38 @@ fn the_reserve_is_for_the_highest_class_alone() {
     assert_eq!((step.granted.len(), step.refused.len()), (4, 4));
 }
 
-#[test]
-fn a_flow_has_only_so_many_that_wait() {
+/// How many of thirty calls, which come from these in turn, find room where five of an agent and
+/// eight of a class may wait.
+#[track_caller]
+fn check_room(callers: &[(Class, &str)], expected: u64) {
     let mut bench = Bench::with(rule());
-    let calls = |flow: &'static str| {
-        (0..30).map(move |seq| Join { queue_max: 5, ..join(seq, flow, 1) }).collect::<Vec<_>>()
+    let room = Room { agent: 5, class: 8 };
+    let calls = (0..30).zip(callers.iter().cycle());
+    let call = |(seq, (class, agent)): (u64, &(Class, &str))| Join {
+        room,
+        ..of_class(*class, join(seq, agent, 1))
     };
-    let step = bench.step(&joins(calls("a")));
-    assert_eq!(step.granted.len() + usize::try_from(step.waiting).unwrap(), 5);
+    let step = bench.step(&joins(calls.map(call).collect()));
+    assert_eq!(step.granted.len() as u64 + step.waiting, expected);
     assert!(step.refused.iter().all(|(_, wait)| *wait > 0));
+}
+
+#[test]
+fn an_agent_and_a_class_have_only_so_many_that_wait() {
+    use Class::{Automation, Bulk, Interactive};
+    check_room(&[(Automation, "a")], 5);
+    // One that uses all classes has no more.
+    check_room(&[(Bulk, "a"), (Automation, "a"), (Interactive, "a")], 5);
+    check_room(&[(Automation, "a"), (Automation, "b"), (Automation, "c")], 8);
+    let both = [(Bulk, "a"), (Automation, "b"), (Bulk, "c"), (Automation, "d")];
+    check_room(&both, 16);
 }
 
 #[test]
 fn who_is_gone_has_no_turn() {
     let mut bench = Bench::with(rule());
     bench.step(&joins((0..6).map(|seq| join(seq, "a", 1)).collect()));
-    bench.step(&News { drops: vec![3, 4], ..News::default() });
+    bench.step(&leaves(&[3, 4]));
     bench.run(60_000);
-    let seqs: Vec<u64> = bench.log.iter().map(|(_, grant)| grant.seq).collect();
-    assert_eq!(seqs, [0, 1, 2, 5]);
+    assert_eq!(bench.served(), [0, 1, 2, 5]);
 }
