@@ -1,6 +1,10 @@
 //! An upstream's own quota, shared by two gates over one Redis: all of it is used, nobody is
 //! refused there, shares are fair, and a 429 stops everybody until one call has found out.
 
+mod gone;
+mod refused;
+mod shown;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
