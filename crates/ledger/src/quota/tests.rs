@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Clock as _, QuotaId, SystemClock};
+use model::{Clock, QuotaId, SystemClock, Timestamp, Uptime};
 use rules::quota::{Blocked, Class, Edition, Flow, Join, Room, Rule, Said};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -111,6 +111,70 @@ async fn who_stops_waiting_leaves_the_queue() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
+/// A clock that stands still.
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(1_700_000_000)
+    }
+
+    fn uptime(&self) -> Uptime {
+        Uptime::from_micros(5_000_000)
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_is_taken_out_at_once_and_not_when_it_is_looked_at_next() {
+    let own = Arc::new(Embedded::in_memory());
+    let metrics = QuotaMetrics::default();
+    let tasks = TaskTracker::new();
+    let quotas = Quotas::start((Arc::clone(&own), None), 7, metrics, Arc::new(Still), &tasks);
+    let key = Arc::new(QuotaKey::of_upstream(&QuotaId::new("q"), "u"));
+    let slow = edition(Rule::new(20, Duration::from_secs(40), 1, 0, Duration::from_secs(2)));
+    let nothing = rules::quota::News::default();
+    let waiting = |expected: u64| {
+        let (own, key, nothing) = (Arc::clone(&own), Arc::clone(&key), nothing.clone());
+        async move {
+            let is_so = async {
+                // A step that was overtaken brings nothing, and says who waits.
+                while own.step(&key.subject, &slow, Still.uptime(), &nothing).unwrap().waiting
+                    != expected
+                {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), is_so).await.expect("they wait")
+        }
+    };
+    drop(quotas.turn(&key, slow, join("a", 0)).await.unwrap());
+    let mut calls = JoinSet::new();
+    for _ in 0..3 {
+        let (quotas, key) = (quotas.clone(), Arc::clone(&key));
+        calls.spawn(async move { quotas.turn(&key, slow, join("a", 60_000)).await.map(drop) });
+    }
+    waiting(3).await;
+    calls.shutdown().await;
+    waiting(0).await;
+}
+
+#[tokio::test]
+async fn a_count_is_the_credential_s_whatever_its_quota_is_called() {
+    let bench = Bench::over(Embedded::in_memory());
+    for _ in 0..4 {
+        drop(bench.slow_turn("a", 0).await.unwrap());
+    }
+    let renamed = QuotaKey::of_credential(&QuotaId::new("r"), "authorization", b"secret");
+    assert!(renamed.counts_as(&bench.key));
+    let slow = Rule::new(20, Duration::from_secs(40), 4, 0, Duration::from_secs(2));
+    let turn = bench.quotas.turn(&Arc::new(renamed), edition(slow), join("a", 0)).await;
+    assert!(matches!(turn, Err(NoTurn::Late(_))), "{turn:?}");
+    let other = QuotaKey::of_credential(&QuotaId::new("q"), "authorization", b"another");
+    assert!(!other.counts_as(&bench.key) && !other.subject.contains("another"));
+    drop(bench.quotas.turn(&Arc::new(other), edition(slow), join("a", 0)).await.unwrap());
+}
+
 #[tokio::test]
 async fn a_429_refuses_those_who_wait_and_one_probe_ends_it() {
     let bench = Bench::over(Embedded::in_memory());
@@ -172,4 +236,26 @@ async fn a_clean_stop_keeps_what_was_called_and_a_crash_counts_as_a_quota() {
     assert_eq!([4, 5].map(|seq| granted(&own, seq)), [1, 0]);
     drop(own);
     assert_eq!(granted(&open(), 6), 0, "nobody knows what was called before a crash");
+}
+
+#[tokio::test]
+async fn what_an_older_version_saved_is_read_and_its_counts_of_one_credential_are_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = SystemClock::start();
+    let open = || Embedded::open(directory.path(), clock.now(), clock.uptime()).unwrap();
+    open().close(clock.now(), clock.uptime()).unwrap();
+    let row = |quota: &str, calls: u64| {
+        serde_json::json!({
+            "quota": quota, "subject": "upstream:cf", "calls": [[100, calls]], "blocked": 0,
+            "at": clock.now().as_micros(),
+        })
+    };
+    let rows = serde_json::json!([row("q", 2), row("r", 3)]);
+    std::fs::write(directory.path().join("quotas.json"), rows.to_string()).unwrap();
+    let own = open();
+    let rule = Rule::new(9, Duration::from_secs(3_600), 4, 0, Duration::from_secs(2));
+    let key = QuotaKey::of_upstream(&QuotaId::new("q"), "cf");
+    let news = rules::quota::News::default();
+    let used = own.step(&key.subject, &edition(rule), clock.uptime(), &news).unwrap().used;
+    assert_eq!(used, 5);
 }
