@@ -54,6 +54,28 @@ async fn nodes_that_share_a_store_share_a_quota() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_an_older_document_goes_by_the_newer() {
+    let store = Store::start();
+    let rule = |quota| Rule::new(quota, Duration::from_secs(600), quota, 0, Duration::from_secs(9));
+    let [older, newer] =
+        [(1, 100), (2, 3)].map(|(revision, quota)| Edition { revision, rule: rule(quota) });
+    let mut nodes = Vec::new();
+    for (number, edition) in [(1, older), (2, newer)] {
+        let fleet = node(&store.url());
+        is_up(&fleet).await;
+        nodes.push((quotas(fleet, number), edition));
+    }
+    let mut left = Vec::new();
+    for (quotas, edition) in nodes.iter().rev().chain(nodes.iter().rev()) {
+        match quotas.turn(&key(), *edition, join(0)).await {
+            Ok(turn) => left.push(turn.left()),
+            Err(no_turn) => assert!(matches!(no_turn, NoTurn::Late(_)), "{no_turn:?}"),
+        }
+    }
+    assert_eq!(left, [(2, newer.rule), (1, newer.rule), (0, newer.rule)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_waits_learns_soon_that_the_store_is_away_and_who_comes_at_once() {
     let mut store = Store::start();
     let fleet = node_with(&store.url(), |_| {});

@@ -142,6 +142,30 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Whoever is refused and comes again when it was told to has its turn at once.
+    #[test]
+    fn who_is_refused_is_told_when_its_turn_would_come(
+        before in 1_u64..40,
+        share in 1_u64..5,
+        patience in 0_u64..2_000,
+    ) {
+        let mut bench = Bench::with(rule());
+        bench.step(&joins((0..before).map(|call| join(call, "a", 1)).collect()));
+        let call = |seq| super::Join { patience, ..join(seq, "b", share) };
+        // Those of its own agent that wait count as well.
+        bench.step(&joins((100..105).map(|seq| super::Join { patience: 60_000, ..call(seq) }).collect()));
+        let Some((_, wait)) = bench.step(&joins(vec![call(99)])).refused.first().copied() else {
+            return Ok(());
+        };
+        bench.run(wait);
+        bench.now = bench.now.max(1_000_000 + wait);
+        let again = super::Join { patience: 100, ..call(200) };
+        let step = bench.step(&joins(vec![again]));
+        prop_assert!(step.refused.is_empty(), "{step:?} after {wait}");
+    }
+}
+
 #[test]
 fn a_backlog_uses_nearly_the_whole_quota() {
     let rule = Rule::new(1_200, Duration::from_secs(300), 120, 0, Duration::from_secs(300));
