@@ -145,7 +145,7 @@ async fn who_hangs_up_is_taken_out_at_once_and_not_when_it_is_looked_at_next() {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(10), is_so).await.expect("they wait")
+            tokio::time::timeout(Duration::from_secs(10), is_so).await.expect("they wait");
         }
     };
     drop(quotas.turn(&key, slow, join("a", 0)).await.unwrap());
