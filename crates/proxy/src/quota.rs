@@ -207,7 +207,8 @@ impl Place {
     fn refuse(&self, shared: &Shared, no_turn: NoTurn) -> Result<(), Refusal> {
         match no_turn {
             NoTurn::Late(wait) => {
-                let detail = "the upstream's quota is used up for longer than a call may wait";
+                let detail = "the upstream's quota is used up: the call's turn would come too \
+                              late, or too many of its agent or class wait";
                 let wait = wait.max(Duration::from_millis(1));
                 Err(Refusal::new(Code::QuotaExceeded, detail).retry(Retry::After(wait)).upstream())
             }

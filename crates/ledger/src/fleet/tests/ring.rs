@@ -177,6 +177,28 @@ pub(super) async fn every_command(fleet: &Fleet) {
     step(fleet, &key, &edition(rules()[1]), 2, &one(1)).await;
 }
 
+/// Each step reads the state whole: it must not grow with those who wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_reads_does_not_grow_with_those_who_wait() {
+    let store = Store::start();
+    let fleet = node(&store.url());
+    is_up(&fleet).await;
+    let slow = edition(Rule::new(9, Duration::from_secs(300), 1, 0, Duration::from_secs(9)));
+    let key = fleet.organisation().quota("many");
+    for part in 0..5 {
+        let joins = (0..200).map(|nth| {
+            let seq = part * 200 + nth + 1;
+            let patience = u64::MAX;
+            let room = Room { agent: 9, class: 9_000 };
+            Join { patience, room, ..call(seq, &format!("agent-{seq}"), Class::Bulk) }
+        });
+        let news = News { joins: joins.collect(), ..News::default() };
+        assert_eq!(step(&fleet, &key, &slow, 1, &news).await.1.refused, []);
+    }
+    let fields: u64 = store.ask(&["HLEN", std::str::from_utf8(&key).unwrap()]);
+    assert!(fields < 30, "{fields}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_away_is_told_so_by_both() {
     let store = Store::start();
