@@ -44,6 +44,7 @@ impl Named {
             directory: None,
             patience: ledger::PATIENCE,
             metrics: ledger::Metrics::default(),
+            budgets: ledger::BudgetMetrics::default(),
         })))
     }
 
@@ -60,7 +61,8 @@ impl Named {
             options.metrics.register(registry);
             let node = name(directory, &options.node, entropy)?;
             let directory = Some(directory.to_owned());
-            let options = ledger::Options { directory, node, ..options };
+            let budgets = own.accounts().metrics().clone();
+            let options = ledger::Options { directory, node, budgets, ..options };
             Ok(Fleet::start(options, Arc::clone(clock), &tasks)?)
         };
         let fleet = self.0.map(start).transpose()?;
@@ -83,18 +85,21 @@ impl Named {
 }
 
 /// Lets the node take part in its fleet's money as soon as there is a budget, so that its first
-/// request finds it ready.
+/// request finds it ready, and tells it what budgets say.
 pub(crate) async fn begin_money(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     fleet: Fleet,
     stop: CancellationToken,
 ) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        found = snapshots.wait_for(|snapshot| !snapshot.budgets.is_empty()) => {
-            if found.is_ok() {
-                fleet.begin_money();
-            }
+    loop {
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        fleet.know(snapshot.budgets.all());
+        if !snapshot.budgets.is_empty() {
+            fleet.begin_money();
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = snapshots.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -64,7 +64,8 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     watch_snapshots(&doors, (&handle, &stop), &counts.ledger);
     let probes = admin::probes(probes(handle.clone(), registry, stop.node.clone()));
     doors.spawn(admin::serve(probes_door, probes, None, stop.probes.clone()));
-    doors.spawn(notify::watch(&own, &clock, &settings.node, named.roots, stop.probes.clone()));
+    let told = (named.roots, handle.snapshots());
+    doors.spawn(notify::watch(&counts.ledger, &clock, &settings.node, told, stop.probes.clone()));
     let (keys, ledger, door_tls) = (Some(keys), counts.ledger, named.door_tls);
     let desk = admin::Options { cluster: handle, keys, ledger, clock: Arc::clone(&clock) };
     doors.spawn(admin::serve(admin_door, admin::router(desk), door_tls.clone(), stop.node.clone()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use ledger::{Accounts, AdjustError, Adjustment, Deed, Event, Listed};
+use ledger::{AdjustError, Adjustment, Deed, Event, Listed, Page};
 use model::{Amount, Timestamp};
 use rules::budget::{Account, Budget, RowKey, moment_text};
 use rules::limit::Per;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::body;
 use crate::desk::{Call, Desk};
 use crate::envelope::{Failure, answer};
+use crate::query::Query;
 
 /// What is asked of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,31 +50,56 @@ struct Adjust {
 
 impl Desk {
     /// The accounts of a budget, or what happened to them.
-    pub(crate) fn budget(&self, _: &Call, id: &str, about: About) -> Result<Response, Failure> {
-        let (budget, accounts) = (self.compiled(id)?, self.accounts()?);
+    pub(crate) async fn budget(
+        &self,
+        call: &Call,
+        id: &str,
+        about: About,
+    ) -> Result<Response, Failure> {
+        let budget = self.compiled(id)?;
         let shown = match about {
             About::Accounts => {
-                let mut rows = accounts.list(&budget.id);
-                // What the budget has counted before it was changed stands in the history alone.
-                rows.retain(|row| row.row.is_of(&budget));
-                let total = rows.len();
-                rows.sort_by_key(|row| std::cmp::Reverse((row.row.period, row.account.posted)));
-                let rows = rows.iter().take(ACCOUNTS_SHOWN_MAX).map(|row| shown(&budget, row));
+                let Page { rows, total, next } =
+                    self.page(&budget, Wanted::read(&call.query)?).await?;
+                let rows = rows.iter().map(|row| shown(&budget, row));
                 json!({
                     "budget": id,
                     "unit": budget.unit.as_str(),
                     "amount": budget.amount.text(&budget.unit),
                     "total": total,
                     "accounts": rows.collect::<Vec<_>>(),
+                    "next": next,
                 })
             }
             About::History | About::Adjust => {
-                let events = accounts.history(&budget.id);
+                let events = match self.ledger.fleet() {
+                    Some(fleet) => fleet.history(&budget.id).await.ok_or_else(away)?,
+                    None => self.ledger.own().accounts().history(&budget.id),
+                };
                 let events: Vec<Value> = events.iter().map(told).collect();
                 json!({ "budget": id, "unit": budget.unit.as_str(), "history": events })
             }
         };
         Ok(answer(StatusCode::OK, &shown))
+    }
+
+    /// Some of a budget's accounts: of the whole fleet, where nodes share them.
+    async fn page(&self, budget: &Budget, wanted: Wanted) -> Result<Page, Failure> {
+        let Wanted { from, limit } = wanted;
+        if let Some(fleet) = self.ledger.fleet() {
+            return fleet.page(budget, from, limit).await.ok_or_else(away);
+        }
+        let mut rows = self.ledger.own().accounts().list(&budget.id);
+        // What the budget has counted before it was changed stands in the history alone.
+        rows.retain(|row| row.row.is_of(budget));
+        let total = rows.len();
+        rows.sort_by_key(|row| std::cmp::Reverse((row.row.period, row.account.posted)));
+        let skipped = usize::try_from(from).unwrap_or(usize::MAX);
+        let rows: Vec<Listed> = rows.into_iter().skip(skipped).take(limit).collect();
+        let total = u64::try_from(total).unwrap_or(u64::MAX);
+        let next = from.saturating_add(u64::try_from(rows.len()).unwrap_or(u64::MAX));
+        let next = Some(next).filter(|next| !rows.is_empty() && *next < total);
+        Ok(Page { rows, total, next })
     }
 
     /// Adds to what an account may spend in the current period.
@@ -90,11 +116,14 @@ impl Desk {
         let asked = serde_json::from_value(value);
         let asked: Adjust =
             asked.map_err(|cause| Failure::bad(format!("invalid request body: {cause}")))?;
-        let (budget, accounts) = (self.compiled(id)?, self.accounts()?);
+        let budget = self.compiled(id)?;
         let adjustment = self.adjustment(call, &budget, asked)?;
         let (row, by) = (adjustment.row.clone(), adjustment.by);
         let (holder, about) = (&call.holder, &call.about);
-        let adjusted = accounts.adjust(&budget, adjustment).await;
+        let adjusted = match self.ledger.fleet() {
+            Some(fleet) => fleet.adjust(&budget, adjustment).await,
+            None => self.ledger.own().accounts().adjust(&budget, adjustment).await,
+        };
         let (account, is_new) = adjusted.map_err(|error| {
             tracing::info!(holder, about, %error, "an account was not adjusted");
             failure(error)
@@ -150,18 +179,37 @@ impl Desk {
         let found = snapshot.budgets.all().iter().find(|budget| budget.id.as_str() == id);
         found.cloned().ok_or(Failure::KeyNotFound)
     }
+}
 
-    fn accounts(&self) -> Result<&Arc<Accounts>, Failure> {
-        let missing = "the accounts of budgets cannot be had: the fleet's store keeps no money";
-        self.ledger.accounts().ok_or_else(|| Failure::Unavailable(missing.to_owned()))
+/// Which accounts are asked for.
+struct Wanted {
+    /// So many are left out: those of earlier pages.
+    from: u64,
+    limit: usize,
+}
+
+impl Wanted {
+    fn read(query: &Query) -> Result<Self, Failure> {
+        let number = |name, most: usize, otherwise: usize| {
+            let Some(text) = query.first(name) else { return Ok(otherwise) };
+            let number = text.parse().ok().filter(|number| *number <= most);
+            number.ok_or_else(|| Failure::bad(format!("invalid argument {name}: 0 to {most}")))
+        };
+        let from = number("from", FROM_MAX, 0)?;
+        let limit = number("limit", ACCOUNTS_SHOWN_MAX, ACCOUNTS_SHOWN_MAX)?;
+        Ok(Self { from: u64::try_from(from).unwrap_or(u64::MAX), limit })
     }
+}
+
+fn away() -> Failure {
+    Failure::Unavailable("Redis cannot be asked for budgets now".to_owned())
 }
 
 fn shown(budget: &Budget, listed: &Listed) -> Value {
     let Listed { row, account, end } = listed;
     let Account { posted, pending, adjusted, fired } = *account;
     let text = |amount: Amount| amount.text(&budget.unit);
-    let fired = budget.thresholds.iter().enumerate().filter(|(place, _)| fired >> place & 1 == 1);
+    let fired = fired.named(&budget.thresholds);
     json!({
         "subject": row.subject.to_string(),
         "period_start": start(row.period),
@@ -170,7 +218,7 @@ fn shown(budget: &Budget, listed: &Listed) -> Value {
         "pending": text(pending),
         "adjusted": text(adjusted),
         "left": account.left(budget.amount).map(text),
-        "fired": fired.map(|(_, percent)| *percent).collect::<Vec<_>>(),
+        "fired": fired.percents().collect::<Vec<_>>(),
     })
 }
 
@@ -182,6 +230,9 @@ fn told(Event { at, row, deed }: &Event) -> Value {
         }),
         Deed::Assumed { amount, reservation } => json!({
             "what": "assumed", "by": text(amount), "request_id": reservation.to_string(),
+        }),
+        Deed::Returned { amount, reservation } => json!({
+            "what": "returned", "by": text(amount), "request_id": reservation.to_string(),
         }),
         Deed::Crossed { percent } => json!({ "what": "threshold", "percent": percent }),
     };
@@ -220,13 +271,17 @@ fn failure(error: AdjustError) -> Failure {
     match error {
         AdjustError::Mismatch => Failure::Conflict(error.to_string()),
         AdjustError::TooLarge => Failure::bad(format!("invalid by: {error}")),
-        AdjustError::Full | AdjustError::Late => Failure::Unavailable(error.to_string()),
+        AdjustError::Full | AdjustError::Late | AdjustError::Away => {
+            Failure::Unavailable(error.to_string())
+        }
     }
 }
 
-/// Accounts in one answer: those of the newest period that spent most. `total` says how many
-/// there are.
-const ACCOUNTS_SHOWN_MAX: usize = 10_000;
+/// Accounts in one answer. `total` says how many there are, and `next` where the others are.
+const ACCOUNTS_SHOWN_MAX: usize = 1_000;
+
+/// No budget has as many accounts.
+const FROM_MAX: usize = 1_000_000_000;
 
 /// Bytes of a reason, an id and a subject.
 const TEXT_BYTES_MAX: usize = 1_024;

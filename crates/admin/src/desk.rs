@@ -184,7 +184,7 @@ impl Desk {
             Target::Export if call.reads() => self.export(call).await,
             Target::Status if call.reads() => Ok(self.status(call).await),
             Target::Budget(id, about) if call.reads() && about != About::Adjust => {
-                self.budget(call, &id, about)
+                self.budget(call, &id, about).await
             }
             Target::Budget(id, About::Adjust) if call.method == Method::POST => {
                 self.adjust(call, &id, body).await

@@ -122,6 +122,7 @@ fn looked_up() {
         directory: None,
         patience: PATIENCE.saturating_mul(20),
         metrics: Metrics::default(),
+        budgets: ledger::BudgetMetrics::default(),
     };
     let fleet = {
         let _control = control.enter();

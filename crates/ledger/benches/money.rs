@@ -84,6 +84,7 @@ fn start(
         directory,
         patience: PATIENCE.saturating_mul(20),
         metrics: Metrics::default(),
+        budgets: ledger::BudgetMetrics::default(),
     };
     let _control = control.enter();
     let fleet = Fleet::start(options, Arc::clone(clock), &TaskTracker::new());

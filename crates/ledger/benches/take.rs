@@ -38,6 +38,7 @@ fn main() {
         directory: None,
         patience: PATIENCE.saturating_mul(20),
         metrics: Metrics::default(),
+        budgets: ledger::BudgetMetrics::default(),
     };
     let fleet = {
         let _control = control.enter();

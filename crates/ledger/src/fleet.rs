@@ -47,9 +47,9 @@ use self::lease::keeper::Keeper;
 use self::lease::table::Table;
 use self::link::Dialer;
 use self::memory::Memory;
-pub use self::money::Telling;
 pub(crate) use self::money::{Kind, Purse};
-use self::money::{Seen, judge};
+pub use self::money::{Page, Telling};
+use self::money::{Seen, judge, scribe};
 pub(crate) use self::road::{Road, Roads};
 use self::shard::Shard;
 use self::shut::Shut;
@@ -57,7 +57,7 @@ use crate::limit::worst;
 use crate::metrics::{Action, Metrics, Uncounted};
 use crate::repeat::LEASE;
 use crate::storage::Error;
-use crate::{Answer, Denial, Reservation};
+use crate::{Answer, BudgetMetrics, Denial, Reservation};
 
 /// What a fleet's ledger is made of.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub struct Options {
     /// fifths of it: the rest is for the way to the call.
     pub patience: Duration,
     pub metrics: Metrics,
+    /// What budgets count, here or in the node itself.
+    pub budgets: BudgetMetrics,
 }
 
 /// The way to the fleet's ledger. Clones share it.
@@ -123,8 +125,10 @@ impl Fleet {
         clock: Arc<dyn Clock>,
         tasks: &TaskTracker,
     ) -> Result<Self, Error> {
-        let Options { address, tls, organisation, node, directory, patience, metrics } = options;
-        let (till, orders) = Till::open(node, directory.as_deref(), &clock, &metrics)?;
+        let Options { address, tls, organisation, node, directory, patience, metrics, budgets } =
+            options;
+        let name = (&organisation, node);
+        let (till, orders) = Till::open(name, directory.as_deref(), &clock, (&metrics, budgets))?;
         let (asks, asked) = mpsc::channel(QUEUE_MAX);
         let is_up = Arc::<AtomicBool>::default();
         let memory = Memory::read(directory.as_deref(), &address, &organisation);
@@ -154,6 +158,7 @@ impl Fleet {
             metrics: metrics.clone(),
         };
         tasks.spawn(keeper.run());
+        tasks.spawn(scribe(Arc::clone(&till.purse), roads.clone(), organisation.clone()));
         let shard = Shard {
             asks: asked,
             dialer,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::Uptime;
 use rules::plan::Plan;
 
-use crate::{Accounts, Denial, Embedded, Fleet, Pending, Reservation};
+use crate::{Denial, Embedded, Fleet, Pending, Reservation};
 
 /// Takes plans where they are counted. Clones share the counts.
 #[derive(Clone, Debug)]
@@ -53,13 +53,6 @@ impl Ledger {
             }
             Some(fleet) => fleet.draw(plan, now),
         }
-    }
-
-    /// The accounts of this node's budgets; `None` where the fleet's store would keep them, which
-    /// it does not yet.
-    #[must_use]
-    pub fn accounts(&self) -> Option<&Arc<Accounts>> {
-        self.fleet.is_none().then(|| self.embedded.accounts())
     }
 
     /// The fleet's store, where there is one.

@@ -18,7 +18,7 @@ mod storage;
 
 pub use embedded::Embedded;
 pub use fleet::{
-    Address, AddressError, Fleet, Money, Options, Organisation, OrganisationError, PATIENCE,
+    Address, AddressError, Fleet, Money, Options, Organisation, OrganisationError, PATIENCE, Page,
     Pending, Telling,
 };
 pub use ledger::{Answer, Ledger};

@@ -24,12 +24,15 @@ use rules::plan::Plan;
 
 use crate::fleet::{Kind, Purse};
 
-pub(crate) use accounts::is_awaited;
 pub use accounts::{Accounts, Crossing, Listed};
+pub(crate) use accounts::{CROSSINGS_MAX, is_awaited};
 pub use adjust::{AdjustError, Adjustment};
-pub(crate) use journal::{Draft, Journal};
+pub(crate) use history::History;
+pub(crate) use journal::{Draft, Found, Journal};
 pub use metrics::Metrics as BudgetMetrics;
+pub(crate) use metrics::{Holding, How};
 pub use record::{Deed, Event};
+pub(crate) use record::{event_bytes, event_of};
 
 /// What a call holds of its budgets, until it is settled or void.
 ///

@@ -5,6 +5,7 @@
 //! it did cost afterwards. In integers throughout.
 
 mod calendar;
+mod fired;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use crate::price::Tariff;
 use crate::selector::{Selector, SelectorIndex, Selects};
 
 pub use calendar::{Calendar, Every, Period, moment_text, zone};
+pub use fired::Fired;
 
 /// A budget of the document (kind `budgets`).
 #[derive(Clone, Debug)]
@@ -31,13 +33,22 @@ pub struct Budget {
     pub selector: Selector,
     /// Percents of the amount, ascending, each between 1 and 100; at most [`THRESHOLDS_MAX`].
     pub thresholds: Vec<u8>,
-    /// Where a threshold is told too: an `http` or `https` URL.
-    pub webhook: Option<Secret<String>>,
+    /// Where a threshold is told too.
+    pub webhook: Option<Webhook>,
     pub when_short: WhenShort,
     pub on_outage: OnOutage,
     pub durability: Durability,
     /// Count and report, but let pass.
     pub shadow: bool,
+}
+
+/// Who is told of a budget's thresholds.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// An `http` or `https` URL.
+    pub url: Secret<String>,
+    /// What tellings are signed with (HMAC-SHA256), so that who is told knows who tells.
+    pub secret: Option<Secret<String>>,
 }
 
 /// What happens to a call that a budget cannot pay.
@@ -112,8 +123,8 @@ pub struct Account {
     pub pending: Amount,
     /// What operators have added to the budget's amount for this row; negative where they took.
     pub adjusted: Amount,
-    /// Bit `i` is set once the threshold at place `i` has fired.
-    pub fired: u8,
+    /// The thresholds that have fired.
+    pub fired: Fired,
 }
 
 /// Why a row holds nothing for a call.
@@ -189,13 +200,12 @@ impl Account {
     #[must_use]
     pub fn fire(self, budget: &Budget) -> (Self, Vec<u8>) {
         let granted = budget.amount.plus(self.adjusted).unwrap_or(Amount::LARGEST);
-        let (mut fired, mut percents) = (self.fired, Vec::new());
-        for (place, percent) in budget.thresholds.iter().take(THRESHOLDS_MAX).enumerate() {
-            let bit = 1_u8 << place;
+        let (mut fired, mut percents) = (self.fired.named(&budget.thresholds), Vec::new());
+        for percent in budget.thresholds.iter().take(THRESHOLDS_MAX) {
             let is_reached = i128::from(self.posted.parts()) * 100
                 >= i128::from(granted.parts()) * i128::from(*percent);
-            if is_reached && fired & bit == 0 {
-                fired |= bit;
+            if is_reached && !fired.has(*percent) {
+                fired = fired.with(*percent);
                 percents.push(*percent);
             }
         }

@@ -7,18 +7,29 @@ use super::Server;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Budget {
-    /// All budgets, and what was spent of each in its current period
+    /// All budgets, and how many accounts each has
     List(List),
     /// The accounts of one budget: spent, held, left
-    Show(One),
+    Show(Show),
     /// Add to what an account may spend in the current period, or take from it
     Adjust(Adjust),
-    /// Who adjusted what and why, thresholds reached, and what a crash left to be assumed spent
+    /// Who adjusted what and why, thresholds reached, what a crash left to be assumed spent, and
+    /// what of that was given back
     History(One),
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Show {
+    pub(crate) id: String,
+    /// How many accounts at most, those of the newest period first
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
+    pub(crate) limit: usize,
     #[command(flatten)]
     pub(crate) server: Server,
 }

@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::args::budget::{Adjust, Budget, List, One};
+use crate::args::budget::{Adjust, Budget, List, One, Show};
 use crate::args::{Output, Server};
 use crate::commands::client;
 
@@ -15,11 +15,7 @@ use crate::commands::client;
 pub(crate) async fn run(command: Budget) -> Result<()> {
     match command {
         Budget::List(List { server }) => list(&server).await,
-        Budget::Show(One { id, server }) => {
-            let path = format!("/admin/budgets/{id}/accounts");
-            let found = client::ask(&server, Method::GET, &path, None).await?;
-            show(&server, &found, "accounts", &ACCOUNT)
-        }
+        Budget::Show(Show { id, limit, server }) => accounts(&server, &id, limit).await,
         Budget::Adjust(Adjust { id, subject, by, why, name, server }) => {
             let mut asked = json!({ "subject": subject, "by": by, "why": why });
             if let (Some(name), Some(asked)) = (name, asked.as_object_mut()) {
@@ -41,6 +37,33 @@ pub(crate) async fn run(command: Budget) -> Result<()> {
     }
 }
 
+/// Shows a budget's accounts, page after page.
+async fn accounts(server: &Server, id: &str, limit: usize) -> Result<()> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    let answer = loop {
+        let next = (limit - all.len()).min(PAGE);
+        let path = format!("/admin/budgets/{id}/accounts?limit={next}&from={from}");
+        let mut answer = client::ask(server, Method::GET, &path, None).await?;
+        if let Some(Value::Array(page)) = answer.get_mut("accounts").map(Value::take) {
+            all.extend(page);
+        }
+        match answer.get("next").and_then(Value::as_u64).filter(|_| all.len() < limit) {
+            Some(next) => from = next,
+            None => break answer,
+        }
+    };
+    let (mut answer, shown) = (answer, all.len());
+    let total = answer.get("total").and_then(Value::as_u64).unwrap_or_default();
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("accounts".to_owned(), Value::Array(all));
+    }
+    show(server, &answer, "accounts", &ACCOUNT)?;
+    if server.output != Output::Json && u64::try_from(shown).is_ok_and(|shown| shown < total) {
+        writeln!(std::io::stdout(), "{shown} of {total} accounts; --limit shows more")?;
+    }
+    Ok(())
+}
+
 async fn list(server: &Server) -> Result<()> {
     let found = client::ask(server, Method::GET, "/admin/budgets", None).await?;
     let mut budgets = Vec::new();
@@ -48,7 +71,7 @@ async fn list(server: &Server) -> Result<()> {
         let mut budget = found.get("value").cloned().unwrap_or_default();
         let Some(members) = budget.as_object_mut() else { continue };
         let id = members.get("id").and_then(Value::as_str).unwrap_or_default();
-        let path = format!("/admin/budgets/{id}/accounts");
+        let path = format!("/admin/budgets/{id}/accounts?limit=0");
         let said = client::ask(server, Method::GET, &path, None).await?;
         let every = members.get("period").and_then(|period| period.get("every")).cloned();
         members.insert("every".to_owned(), every.unwrap_or_default());
@@ -84,6 +107,9 @@ fn cell(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// Accounts in one answer.
+const PAGE: usize = 1_000;
 
 const BUDGET: [&str; 6] = ["id", "per", "unit", "amount", "every", "accounts"];
 const ACCOUNT: [&str; 8] =

@@ -3,7 +3,9 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use model::{Amount, BudgetId, Secret, Unit};
-use rules::budget::{Budget, Calendar, Durability, Every, THRESHOLDS_MAX, WhenShort, zone};
+use rules::budget::{
+    Budget, Calendar, Durability, Every, THRESHOLDS_MAX, Webhook, WhenShort, zone,
+};
 use rules::limit::Per;
 use serde_json::Value;
 
@@ -151,11 +153,20 @@ fn thresholds<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Vec<u8>> 
 /// What reports itself where a budget says nothing else.
 const THRESHOLDS: [u8; 3] = [50, 80, 100];
 
-fn notify<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Option<Secret<String>>> {
+fn notify<'v>(reader: &mut Reader<'v>, value: &'v Value) -> Option<Option<Webhook>> {
     let mut object = reader.object(value)?;
-    let webhook = webhook(&mut object);
+    let url = webhook(&mut object);
+    let secret = object.optional("secret", |reader, value| {
+        let written = text(SECRET_BYTES_MIN, 1024)(reader, value)?;
+        Some(reader.secret(written, Custody::Seal))
+    });
     object.finish();
-    Some(webhook)
+    Some(match secret {
+        None => url.map(|url| Webhook { url, secret: None }),
+        Some(Opened::Text(secret)) => url.map(|url| Webhook { url, secret: Some(secret) }),
+        // Whoever awaits a signature is told nothing without one.
+        Some(Opened::Closed(_)) => None,
+    })
 }
 
 /// Reads the address of a webhook, whose path mostly is a secret.
@@ -181,3 +192,6 @@ fn webhook(object: &mut Object<'_, '_>) -> Option<Secret<String>> {
         Opened::Closed(_) => None,
     }
 }
+
+/// Bytes of a text that tellings are signed with; a reference to one is longer in any case.
+const SECRET_BYTES_MIN: usize = 8;

@@ -5,16 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Amount, Clock, ReservationId};
-use rules::budget::{Budget, RowKey};
+use model::{BudgetId, Clock};
+use redis::RedisError;
+use rules::budget::{Account, Budget, RowKey};
 use rules::plan::Plan;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Fleet;
 use super::batch::Found;
-use super::money::{Purse, Row, Telling, Verdict, Wanted};
+use super::key::Organisation;
+use super::money::{self, Page, Purse, Row, Telling, Verdict, View, Wanted};
+use super::road::Road;
 use super::teller::Order;
 use crate::metrics::Metrics;
+use crate::money::{AdjustError, Adjustment, BudgetMetrics, Crossing, Event, Holding};
 use crate::storage::Error;
 use crate::{Denial, Held, Reservation, Standing};
 
@@ -53,12 +57,14 @@ impl Till {
     /// # Errors
     /// When the journal cannot be used, is damaged, or was written by a later version.
     pub(crate) fn open(
-        node: Arc<str>,
+        (organisation, node): (&Organisation, Arc<str>),
         directory: Option<&Path>,
         clock: &Arc<dyn Clock>,
-        metrics: &Metrics,
+        (metrics, budgets): (&Metrics, BudgetMetrics),
     ) -> Result<(Arc<Self>, mpsc::Receiver<Order>), Error> {
-        let purse = Purse::open(directory, Arc::clone(clock), metrics.thresholds.clone())?;
+        let name = (organisation.clone(), Arc::clone(&node));
+        let metrics = (metrics.thresholds.clone(), budgets);
+        let purse = Purse::open(directory, name, Arc::clone(clock), metrics)?;
         let (orders, ordered) = mpsc::channel(1);
         Ok((Arc::new(Self { node, purse: Arc::new(purse), orders }), ordered))
     }
@@ -100,19 +106,100 @@ impl Fleet {
         self.order(Order::Excuse(Arc::from(node), answer), done).await
     }
 
-    /// Charges what a node that is gone still holds: nobody knows what its calls did. Answers how
-    /// many holds that were, at most some hundreds at a time; `None` when the store did not say so
-    /// in some seconds. Should the node come back, what it knows of them counts instead.
+    /// Charges all that a node which is gone still holds: nobody knows what its calls did. Answers
+    /// how many holds that were; `None` when the store did not take them in some seconds. Should
+    /// the node come back, what it knows of them counts instead.
     pub async fn estimate(&self, node: &str) -> Option<usize> {
-        let (answer, done) = oneshot::channel();
-        self.order(Order::Estimate(Arc::from(node), answer), done).await
+        let mut charged = 0;
+        loop {
+            let (answer, done) = oneshot::channel();
+            let some = self.order(Order::Estimate(Arc::from(node), answer), done).await?;
+            if some == 0 {
+                return Some(charged);
+            }
+            charged += some;
+            // What is charged leaves the way to the others.
+            tokio::time::timeout(ORDER_MAX, self.till.purse.charged()).await.ok()?;
+        }
     }
 
-    /// Adds to what a row may spend; negative takes. Done once under its id.
-    pub fn adjust(&self, id: ReservationId, budget: &Budget, row: &RowKey, by: Amount) {
-        let row = Row::of(&self.organisation, budget, row);
+    /// The budgets that the node serves: thresholds are judged by them where no call is at hand.
+    pub fn know(&self, budgets: &[Arc<Budget>]) {
+        self.till.purse.know(budgets);
+    }
+
+    /// Where thresholds are told that this node was the first of its fleet to reach; `None` to all
+    /// who ask but the first. At most 1,024 wait to be taken; what comes then is only logged.
+    #[must_use]
+    pub fn crossings(&self) -> Option<mpsc::Receiver<Crossing>> {
+        self.till.purse.crossings()
+    }
+
+    /// Adjusts what a row may spend: on this node's disk and in the store. Answers the row, and
+    /// whether it was adjusted now: not when the id was used for the same before, at any node.
+    ///
+    /// # Errors
+    /// When it cannot be done, or is not known to be: then it may count later, and who repeats it
+    /// under the same id learns that.
+    pub async fn adjust(
+        &self,
+        budget: &Budget,
+        adjustment: Adjustment,
+    ) -> Result<(Account, bool), AdjustError> {
         self.till.purse.begin();
-        self.till.purse.adjust(id.0, &row, by);
+        if !self.is_open() {
+            return Err(AdjustError::Away);
+        }
+        let (of, row) =
+            (Row::of(&self.organisation, budget, &adjustment.row), adjustment.row.clone());
+        match self.till.purse.adjust(of, adjustment).await {
+            Some(adjusted) => adjusted,
+            None => Ok((self.account(&row).await.ok_or(AdjustError::Away)?, false)),
+        }
+    }
+
+    /// A row as the store has it; `None` where it cannot be asked.
+    pub async fn account(&self, row: &RowKey) -> Option<Account> {
+        self.look(async |mut road, view| money::account(&mut road.connection, view, row).await)
+            .await
+    }
+
+    /// Some of a budget's rows, behind so many of earlier pages; `None` where the store cannot be
+    /// asked, or does not know all of them.
+    pub async fn page(&self, budget: &Budget, from: u64, limit: usize) -> Option<Page> {
+        let of = (from, limit);
+        let page = async |mut road: Road, view: View<'_>| {
+            money::page(&mut road.connection, view, budget, of).await
+        };
+        self.look(page).await
+    }
+
+    /// What happened to a budget's rows besides calls at all nodes, oldest first: the newest 4,096
+    /// events. `None` where the store cannot be asked.
+    pub async fn history(&self, budget: &BudgetId) -> Option<Vec<Event>> {
+        let organisation = &self.organisation;
+        let events = async |mut road: Road, _: View<'_>| {
+            money::events(&mut road.connection, organisation, budget).await
+        };
+        self.look(events).await
+    }
+
+    /// Asks the store for operators, who wait longer than requests.
+    async fn look<T>(
+        &self,
+        ask: impl AsyncFnOnce(Road, View<'_>) -> Result<T, RedisError>,
+    ) -> Option<T> {
+        let (road, _) = self.road().filter(|_| self.is_open())?;
+        let now = self.till.purse.now();
+        let view = View { organisation: &self.organisation, epoch: road.epoch, now };
+        match tokio::time::timeout(ORDER_MAX, ask(road, view)).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "Redis did not say what stands in the budgets");
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     async fn order<T>(&self, order: Order, done: oneshot::Receiver<T>) -> Option<T> {
@@ -135,6 +222,7 @@ pub(crate) struct Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.is_answered {
+            self.purse.count(Holding::unavailable);
             self.purse.cancel(&self.wanted);
         }
     }
@@ -151,9 +239,11 @@ impl Claim {
         let Some(wanted) = wanted else { return Ok(None) };
         fleet.till.purse.begin();
         if !fleet.is_open() || !fleet.till.purse.can_write(&plan.holds) {
+            fleet.till.purse.count(Holding::unavailable);
             return Err(Denial::Away);
         }
         if !fleet.till.purse.seat(&wanted) {
+            fleet.till.purse.count(Holding::unavailable);
             return Err(Denial::Crowded { hold: 0 });
         }
         let purse = Arc::clone(&fleet.till.purse);
@@ -174,6 +264,13 @@ impl Claim {
         let Some(holds) = holds else {
             self.is_answered = true;
             self.purse.unseat(self.wanted.id);
+            match &taken {
+                Err(Denial::Overdrawn { .. }) => self.purse.count(Holding::overdrawn),
+                Err(Denial::Away | Denial::Mismatch | Denial::Crowded { .. }) => {
+                    self.purse.count(Holding::unavailable);
+                }
+                Ok(_) | Err(Denial::Short { .. } | Denial::Full { .. }) => {}
+            }
             return taken;
         };
         let taken = taken?;
@@ -192,6 +289,7 @@ impl Claim {
             }
         };
         self.is_answered = true;
+        self.purse.count(Holding::held);
         if standing != Standing::Reserved {
             self.purse.unseat(self.wanted.id);
         }

@@ -1,7 +1,9 @@
 //! The names of buckets in the store: all of an organisation in one slot.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rules::budget::RowKey;
+use model::{BudgetId, Timestamp, Unit};
+use rules::budget::{Every, RowKey};
+use rules::limit::Per;
 use rules::plan::{BucketKey, Scope, Subject};
 
 /// What all names of an organisation's keys begin with. The braces are the hash tag by which a
@@ -61,10 +63,17 @@ impl Organisation {
 
     /// The key of a row of money: a budget, its period, and whom it counts.
     pub(crate) fn row(&self, key: &RowKey) -> Vec<u8> {
-        let (budget, period) = (key.budget.as_str(), key.period.as_micros());
-        let subject = counted(&key.subject);
-        let counts = format!("{}:{}:{}", key.unit, key.per.as_str(), key.every.as_str());
-        self.short(&format!("row:{}:{budget}:{counts}:{period}:{subject}", budget.len()))
+        self.short(&row_name(key))
+    }
+
+    /// The key of the list of the rows that count the same for a budget as this one does.
+    pub(crate) fn rows(&self, key: &RowKey) -> Vec<u8> {
+        format!("{{{}}}:rows:{}", self.0, counts(key)).into_bytes()
+    }
+
+    /// The key of what happened to a budget's rows besides calls.
+    pub(crate) fn events(&self, budget: &BudgetId) -> Vec<u8> {
+        format!("{{{}}}:events:{}", self.0, budget.as_str()).into_bytes()
     }
 
     /// The key of what is known of a hold.
@@ -101,6 +110,54 @@ impl Organisation {
     }
 }
 
+/// What a row's key says; where that is long the key is a digest of it.
+pub(crate) fn row_name(key: &RowKey) -> String {
+    format!("row:{}:{}:{}", counts(key), key.period.as_micros(), counted(&key.subject))
+}
+
+/// Which row a name stands for. `None` when it is the name of none.
+pub(crate) fn row_of(name: &str) -> Option<RowKey> {
+    let (length, rest) = name.strip_prefix("row:")?.split_once(':')?;
+    let (budget, rest) = rest.split_at_checked(length.parse().ok()?)?;
+    let mut parts = rest.strip_prefix(':')?.splitn(5, ':');
+    let mut part = || parts.next();
+    Some(RowKey {
+        budget: BudgetId::new(budget),
+        unit: Unit::parse(part()?).ok()?,
+        per: Per::from_name(part()?)?,
+        every: Every::from_name(part()?)?,
+        period: Timestamp::from_micros(part()?.parse().ok()?),
+        subject: subject_of(part()?)?,
+    })
+}
+
+/// What a key says. `None` of one that is a digest.
+pub(crate) fn name_of(key: &[u8]) -> Option<&str> {
+    let (_, name) = std::str::from_utf8(key).ok()?.split_once("}:")?;
+    name.starts_with("row:").then_some(name)
+}
+
+/// A budget and what it counts.
+fn counts(key: &RowKey) -> String {
+    let budget = key.budget.as_str();
+    let (unit, per, every) = (&key.unit, key.per.as_str(), key.every.as_str());
+    format!("{}:{budget}:{unit}:{per}:{every}", budget.len())
+}
+
+fn subject_of(text: &str) -> Option<Subject> {
+    let (kind, rest) = text.split_once(':')?;
+    match kind {
+        "address" => Some(Subject::Address(rest.parse().ok()?)),
+        "text" => Some(Subject::Text(rest.into())),
+        "run" => {
+            let (length, rest) = rest.split_once(':')?;
+            let (agent, run) = rest.split_at_checked(length.parse().ok()?)?;
+            Some(Subject::Run(agent.into(), run.strip_prefix(':')?.into()))
+        }
+        _ => None,
+    }
+}
+
 /// Whom a bucket or a row counts.
 fn counted(subject: &Subject) -> String {
     match subject {
@@ -120,7 +177,8 @@ mod tests {
 
     use model::LimitId;
 
-    use super::{BucketKey, Organisation, Scope, Subject};
+    use super::{BucketKey, Organisation, Scope, Subject, name_of, row_name, row_of};
+    use crate::money::sample::{budget, hold};
 
     #[test]
     fn two_buckets_never_share_a_key() {
@@ -151,6 +209,26 @@ mod tests {
                 assert!(name.starts_with(b"{default}:") && name.len() < 256);
                 assert!(seen.insert(name), "{key:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_row_says_which_it_is() {
+        let organisation = Organisation::default();
+        for name in ["plain", "with:colon", "3:a:b"] {
+            let row = hold(&Arc::new(budget(name, 1)), 0).row;
+            let text = |text: &str| Subject::Text(Arc::from(text));
+            let run = Subject::Run(Arc::from("a:1"), Arc::from("x:2:y"));
+            for subject in [text("bot"), text("a:b:"), text(&"x".repeat(400)), run] {
+                let row = super::RowKey { subject, ..row.clone() };
+                let said = row_name(&row);
+                assert_eq!(row_of(&said).as_ref(), Some(&row), "{said}");
+                let key = organisation.row(&row);
+                assert_eq!(name_of(&key), (said.len() <= 160).then_some(&*said));
+            }
+        }
+        for wrong in ["", "row:", "row:9:b:USD", "row:1:b:requests:agent:day:x:text:a", "hold:1"] {
+            assert_eq!(row_of(wrong), None, "{wrong}");
         }
     }
 

@@ -7,12 +7,15 @@
 //! has told its own again (`report.lua`).
 
 mod books;
+mod intent;
 mod keep;
 mod pack;
 mod purse;
 mod report;
 mod resolve;
+mod scribe;
 mod sweep;
+mod view;
 
 use std::sync::Arc;
 
@@ -29,8 +32,13 @@ pub(crate) use self::report::{Heard, Report, tell};
 #[cfg(test)]
 pub(crate) use self::resolve::Fate;
 pub(crate) use self::resolve::{Become, Caller, Entry, Kind, Resolved, resolve};
+pub(crate) use self::scribe::scribe;
 pub(crate) use self::sweep::{excuse, held_by};
-use super::key::Organisation;
+pub use self::view::Page;
+#[cfg(test)]
+pub(crate) use self::view::row;
+pub(crate) use self::view::{View, account, events, page};
+use super::key::{Organisation, name_of, row_name, row_of};
 use super::script::Script;
 use crate::Denial;
 
@@ -53,9 +61,11 @@ pub(crate) struct Piece {
 }
 
 /// A row as the scripts take it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) key: Arc<[u8]>,
+    /// What it is; `None` where nobody here can tell, since the key is a digest.
+    pub(crate) is: Option<Arc<RowKey>>,
     /// Its budget's amount.
     pub(crate) amount: Amount,
     /// Milliseconds since 1970 after which the row is forgotten; 0: never.
@@ -68,7 +78,7 @@ pub(crate) struct Row {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundHolds {
     pub(crate) verdict: Verdict,
-    /// Each row before the hold.
+    /// Each row before the hold, without its thresholds.
     pub(crate) before: Vec<Account>,
     /// The epoch of the store.
     pub(crate) epoch: u64,
@@ -126,10 +136,32 @@ impl Row {
     pub(crate) fn of(organisation: &Organisation, budget: &Budget, key: &RowKey) -> Self {
         Self {
             key: organisation.row(key).into(),
+            is: Some(Arc::new(key.clone())),
             amount: budget.amount,
             expires: expires(budget, key.period),
             percents: budget.thresholds.as_slice().into(),
         }
+    }
+
+    /// A row of which nothing but its name is known; `name` is what its key says unless the key
+    /// is a digest. It keeps its end, and no threshold of it fires.
+    pub(crate) fn named(key: Arc<[u8]>, name: Option<&str>) -> Self {
+        let is = name.or_else(|| name_of(&key)).and_then(row_of).map(Arc::new);
+        Self { key, is, amount: Amount::LARGEST, expires: 0, percents: [].into() }
+    }
+
+    /// The same with what its budget says.
+    pub(crate) fn under(self, budget: &Budget) -> Self {
+        let Some(is) = &self.is else { return self };
+        let expires = expires(budget, is.period);
+        let percents = budget.thresholds.as_slice().into();
+        Self { amount: budget.amount, expires, percents, ..self }
+    }
+
+    /// Its name, where the key does not say it.
+    pub(crate) fn name(&self) -> Option<String> {
+        let is = self.is.as_ref().filter(|_| name_of(&self.key).is_none());
+        is.map(|is| row_name(is))
     }
 }
 
@@ -182,13 +214,18 @@ pub(crate) fn judge(plan: &Plan, found: &FoundHolds) -> Option<Option<Denial>> {
 }
 
 pub(crate) static HOLD: Script = Script::new(concat!(
+    include_str!("money/row.lua"),
     include_str!("money/hold.lua"),
     include_str!("epoch.lua"),
     include_str!("bucket.lua"),
     include_str!("take.lua")
 ));
-static RESOLVE: Script = Script::new(include_str!("money/resolve.lua"));
-static REPORT: Script = Script::new(include_str!("money/report.lua"));
+static RESOLVE: Script =
+    Script::new(concat!(include_str!("money/row.lua"), include_str!("money/resolve.lua")));
+static REPORT: Script =
+    Script::new(concat!(include_str!("money/row.lua"), include_str!("money/report.lua")));
+
+static TIDY: Script = Script::new(include_str!("money/tidy.lua"));
 
 /// Holds and what ends them, together, that a node has under way: each has a seat until the
 /// store has taken its end. When no seat is free a request that would hold is answered as if the
@@ -197,6 +234,10 @@ pub(crate) const SEATS_MAX: usize = 65_536;
 
 /// What became of a hold is remembered for so long: the same id gets the same answer meanwhile.
 pub(crate) const REMEMBERED: std::time::Duration = std::time::Duration::from_hours(24);
+
+/// What operators decided is remembered for so long: adjustments, and what was charged for a node
+/// that may come back.
+pub(crate) const REMEMBERED_LONG: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
 /// A hold is overdue after so long: its node is gone, or its call hangs.
 pub(crate) const GRACE: std::time::Duration = std::time::Duration::from_mins(15);

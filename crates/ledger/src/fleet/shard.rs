@@ -280,9 +280,9 @@ impl Outing {
             epoch: self.epoch,
             answered: self.seen.last(self.epoch),
         };
-        let (further, [head, budgets]) = money.call(caller, count);
+        let (further, [head, budgets, rows]) = money.call(caller, count);
         keys.extend(further);
-        let arguments: [&[u8]; 5] = [epoch.as_bytes(), &rules, &plans, &head, &budgets];
+        let arguments: [&[u8]; 6] = [epoch.as_bytes(), &rules, &plans, &head, &budgets, &rows];
         HOLD.call(&mut self.connection, &keys, &arguments).await
     }
 

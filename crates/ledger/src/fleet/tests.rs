@@ -84,6 +84,7 @@ fn start(url: &str, change: impl FnOnce(&mut Options), tasks: &TaskTracker) -> F
         directory: None,
         patience: super::PATIENCE,
         metrics: Metrics::default(),
+        budgets: crate::BudgetMetrics::default(),
     };
     change(&mut options);
     Fleet::start(options, Arc::new(SystemClock::start()), tasks).unwrap()

@@ -102,7 +102,7 @@ impl Accounts {
                 }
             });
         }
-        metrics.rows.set(count(state.book.len()));
+        metrics.gauge(state.book.open(), state.book.len());
         let state = Mutex::new(state);
         Self { state, journal: Some(journal), watch: OnceLock::new(), metrics }
     }
@@ -121,6 +121,19 @@ impl Accounts {
         // A second watcher hears nothing.
         let _second = self.watch.set(Watch { clock, crossings });
         receiver
+    }
+
+    /// Looks at every row once: what a crash left to be assumed spent may have reached a
+    /// threshold. Of those who watch, each is told.
+    pub fn look(&self, budgets: &[Arc<Budget>]) {
+        let mut state = self.state.lock();
+        let crossed = state.book.look(budgets);
+        let changed = crossed.iter().map(|(hold, _)| &hold.row);
+        let changed: Vec<_> = changed.map(|row| (row.clone(), state.book.row(row))).collect();
+        if !changed.is_empty() {
+            self.write(|draft| changed.iter().for_each(|(key, row)| draft.row(key, *row)));
+        }
+        self.tell(&mut state, crossed);
     }
 
     /// Makes a plan's holds and takes its draws, or does nothing.
@@ -204,8 +217,8 @@ impl Accounts {
         if !old.is_empty() {
             self.write(|draft| old.iter().for_each(|row| draft.row(row, None)));
             tracing::info!(accounts = old.len(), "accounts of periods long past are forgotten");
+            self.gauge(&state.book);
         }
-        self.gauge(&state.book);
     }
 
     /// Writes what is not written and ends the journal.
@@ -307,8 +320,7 @@ impl Accounts {
     }
 
     pub(super) fn gauge(&self, book: &Book) {
-        self.metrics.open.set(count(book.open()));
-        self.metrics.rows.set(count(book.len()));
+        self.metrics.gauge(book.open(), book.len());
     }
 }
 
@@ -328,12 +340,8 @@ pub(crate) fn is_awaited(holds: &[Hold]) -> bool {
     })
 }
 
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 /// Thresholds that wait to be told.
-const CROSSINGS_MAX: usize = 1_024;
+pub(crate) const CROSSINGS_MAX: usize = 1_024;
 
 /// Old rows are looked for so often.
 const PRUNE_PAUSE: std::time::Duration = std::time::Duration::from_secs(3_600);

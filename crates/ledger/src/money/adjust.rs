@@ -33,9 +33,13 @@ pub enum AdjustError {
     /// There is no room for another account.
     #[error("the ledger has no room for another account")]
     Full,
-    /// It counts, but may be lost with the process: the journal did not take it in time.
-    #[error("the journal of the budgets did not take it in time")]
+    /// It is not known to count for good: the journal, or the fleet's store, did not take it in
+    /// time. Who repeats it under its id learns what became of it.
+    #[error("it was not taken in time: repeat it under the same id")]
     Late,
+    /// The fleet's store cannot be asked now.
+    #[error("Redis cannot be asked for budgets now")]
+    Away,
 }
 
 impl Accounts {

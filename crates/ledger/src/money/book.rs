@@ -202,6 +202,20 @@ impl Book {
         row
     }
 
+    /// Fires the thresholds that were reached by what no call of this life has spent.
+    pub(crate) fn look(&mut self, budgets: &[Arc<Budget>]) -> Vec<(Hold, u8)> {
+        let mut crossed = Vec::new();
+        for (key, row) in &mut self.rows {
+            let Some(budget) = budgets.iter().find(|budget| key.is_of(budget)) else { continue };
+            let (account, percents) = row.account.fire(budget);
+            row.account = account;
+            let (budget, amount) = (Arc::clone(budget), Amount::ZERO);
+            let hold = Hold { row: key.clone(), amount, budget, tariff: None };
+            crossed.extend(percents.into_iter().map(|percent| (hold.clone(), percent)));
+        }
+        crossed
+    }
+
     /// A row as it is.
     pub(crate) fn row(&self, key: &RowKey) -> Option<Row> {
         self.rows.get(key).copied()

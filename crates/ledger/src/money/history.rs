@@ -34,10 +34,22 @@ impl History {
 
     /// What was adjusted under an id: whose row, and by how much.
     pub(crate) fn adjustment(&self, wanted: &str) -> Option<(&RowKey, Amount)> {
-        self.events.iter().rev().find_map(|(_, event)| match &event.deed {
-            Deed::Adjusted { by, id, .. } if **id == *wanted => Some((&event.row, *by)),
-            Deed::Adjusted { .. } | Deed::Assumed { .. } | Deed::Crossed { .. } => None,
+        let mut known = self.adjustments();
+        known.find(|(_, _, id)| *id == wanted).map(|(row, by, _)| (row, by))
+    }
+
+    /// All adjustments with their ids, the newest first.
+    pub(crate) fn adjustments(&self) -> impl Iterator<Item = (&RowKey, Amount, &str)> {
+        self.events.iter().rev().filter_map(|(_, event)| match &event.deed {
+            Deed::Adjusted { by, id, .. } => Some((&event.row, *by, &**id)),
+            Deed::Assumed { .. } | Deed::Returned { .. } | Deed::Crossed { .. } => None,
         })
+    }
+
+    /// Some of the events from this number on, oldest first.
+    pub(crate) fn from(&self, number: u64) -> impl Iterator<Item = &(u64, Event)> {
+        let first = self.events.partition_point(|(known, _)| *known < number);
+        self.events.range(first..)
     }
 
     /// The events of a budget, oldest first.

@@ -191,7 +191,8 @@ impl Journal {
         ended && !self.is_broken()
     }
 
-    fn written(&self) -> u64 {
+    /// The last change that is on the disk.
+    pub(crate) fn written(&self) -> u64 {
         *self.shared.written.borrow()
     }
 }

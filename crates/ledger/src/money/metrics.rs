@@ -70,11 +70,21 @@ impl Metrics {
         );
         registry.register("budget_thresholds", "Thresholds reached", thresholds.clone());
         registry.register("budget_reservations", "Requests that hold money now", open.clone());
-        registry.register("budget_accounts", "Accounts of this node", rows.clone());
+        registry.register(
+            "budget_accounts",
+            "Accounts in memory: with Redis those that this node has spent of",
+            rows.clone(),
+        );
     }
 
     pub(crate) fn held(&self, result: Holding) {
         self.holds.get_or_create(&Hold { result }).inc();
+    }
+
+    /// Calls that hold something, and accounts.
+    pub(crate) fn gauge(&self, open: usize, rows: usize) {
+        self.open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.rows.set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn ended(&self, how: How) {

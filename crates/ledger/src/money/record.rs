@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Amount, BudgetId, ReservationId, Timestamp, Unit};
-use rules::budget::{Account, Every, Hold, RowKey};
+use rules::budget::{Account, Every, Fired, Hold, RowKey};
 use rules::limit::Per;
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +23,10 @@ pub struct Event {
 pub enum Deed {
     /// An operator added to what the row may spend, or took from it.
     Adjusted { by: Amount, who: Arc<str>, why: Arc<str>, id: Arc<str> },
-    /// The node stopped while a call was under way, and charged what it held.
+    /// A node stopped while a call was under way, and what it held was charged.
     Assumed { amount: Amount, reservation: ReservationId },
+    /// What was so charged was given back: the call had no effect after all.
+    Returned { amount: Amount, reservation: ReservationId },
     /// What was spent reached this percent of the amount.
     Crossed { percent: u8 },
 }
@@ -61,19 +63,20 @@ pub(crate) fn row_bytes(row: &Row) -> Vec<u8> {
     let parts = RowParts {
         posted: posted.parts(),
         adjusted: adjusted.parts(),
-        fired,
+        fired: fired.places(),
+        percents: fired.percents().collect(),
         end: end.map(Timestamp::as_micros),
     };
     serde_json::to_vec(&parts).unwrap_or_default()
 }
 
 pub(crate) fn row_of(bytes: &[u8]) -> Option<Row> {
-    let RowParts { posted, adjusted, fired, end } = serde_json::from_slice(bytes).ok()?;
+    let RowParts { posted, adjusted, fired, percents, end } = serde_json::from_slice(bytes).ok()?;
     let account = Account {
         posted: Amount::from_parts(posted)?,
         pending: Amount::ZERO,
         adjusted: Amount::from_parts(adjusted)?,
-        fired,
+        fired: Fired::of_places(fired).and(percents.into_iter().collect()),
     };
     Some(Row { account, end: end.map(Timestamp::from_micros) })
 }
@@ -100,6 +103,9 @@ pub(crate) fn event_bytes(event: &Event) -> Vec<u8> {
         Deed::Assumed { amount, reservation } => {
             DeedParts::Assumed { amount: amount.parts(), reservation: reservation.to_string() }
         }
+        Deed::Returned { amount, reservation } => {
+            DeedParts::Returned { amount: amount.parts(), reservation: reservation.to_string() }
+        }
         Deed::Crossed { percent } => DeedParts::Crossed { percent: *percent },
     };
     let parts = EventParts { at: event.at.as_micros(), row: key_text(&event.row), deed };
@@ -117,11 +123,19 @@ pub(crate) fn event_of(bytes: &[u8]) -> Option<Event> {
         },
         DeedParts::Assumed { amount, reservation } => Deed::Assumed {
             amount: Amount::from_parts(amount)?,
-            reservation: ReservationId(u128::from_str_radix(&reservation, 16).ok()?),
+            reservation: reservation_of(&reservation)?,
+        },
+        DeedParts::Returned { amount, reservation } => Deed::Returned {
+            amount: Amount::from_parts(amount)?,
+            reservation: reservation_of(&reservation)?,
         },
         DeedParts::Crossed { percent } => Deed::Crossed { percent },
     };
     Some(Event { at: Timestamp::from_micros(at), row: key_of(&row)?, deed })
+}
+
+fn reservation_of(text: &str) -> Option<ReservationId> {
+    Some(ReservationId(u128::from_str_radix(text, 16).ok()?))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,7 +145,10 @@ struct KeyParts(String, String, String, String, u64, SubjectParts);
 struct RowParts {
     posted: i64,
     adjusted: i64,
+    /// Places of thresholds, as earlier versions wrote them.
     fired: u8,
+    #[serde(default)]
+    percents: Vec<u8>,
     end: Option<u64>,
 }
 
@@ -147,5 +164,22 @@ struct EventParts {
 enum DeedParts {
     Adjusted { by: i64, who: String, why: String, id: String },
     Assumed { amount: i64, reservation: String },
+    Returned { amount: i64, reservation: String },
     Crossed { percent: u8 },
+}
+
+#[cfg(test)]
+mod tests {
+    use rules::budget::Fired;
+
+    use super::{row_bytes, row_of};
+
+    #[test]
+    fn a_row_of_an_earlier_version_is_read_with_the_places_that_fired() {
+        let row = row_of(br#"{"posted":7,"adjusted":-2,"fired":3,"end":5}"#).unwrap();
+        assert_eq!(row.account.fired, Fired::of_places(3));
+        assert_eq!(row_of(&row_bytes(&row)), Some(row));
+        let named = Fired::from_iter([50, 100]);
+        assert_eq!(row.account.fired.named(&[50, 100]), named);
+    }
 }

@@ -8,7 +8,7 @@ mod laws;
 use std::sync::Arc;
 
 use model::{Amount, ReservationId, Uptime};
-use rules::budget::{Account, Budget, Hold};
+use rules::budget::{Account, Budget, Fired, Hold};
 
 use super::sample::{budget, hold, parts, plan};
 use super::{DispatchError, Held, Standing};
@@ -169,6 +169,6 @@ fn sixty_four_agents_drain_a_budget_to_the_unit() {
     assert_eq!(passed, 1_000);
     let account = account(&ledger, &thousand);
     assert_eq!((account.posted, account.pending), (parts(1_000), Amount::ZERO));
-    assert_eq!(account.fired, 0b11);
+    assert_eq!(account.fired, Fired::from_iter([50, 100]));
     assert_eq!(ReservationId(7).to_string().len(), 32);
 }

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use model::{Amount, BudgetId, Timestamp, Unit};
 use proptest::prelude::*;
 
-use super::{Account, Budget, Calendar, Durability, Every, Overdraft, Period, WhenShort};
+use super::{Account, Budget, Calendar, Durability, Every, Fired, Overdraft, Period, WhenShort};
 use crate::limit::{OnOutage, Per};
 use crate::selector::Selector;
 
@@ -132,4 +132,29 @@ fn each_threshold_fires_once_when_what_is_spent_reaches_it() {
         assert_eq!(fired, expected);
         account = after;
     }
+}
+
+#[test]
+fn a_threshold_that_fired_is_known_by_its_percent_when_the_list_is_edited() {
+    let before = Account { posted: parts(6), ..Account::default() };
+    let (fired, percents) = before.fire(&budget(10));
+    assert_eq!(percents, [50]);
+    let check = |thresholds: &[u8], expected: &[u8]| {
+        let edited = Budget { thresholds: thresholds.to_vec(), ..(*budget(10)).clone() };
+        assert_eq!(fired.fire(&edited).1, expected, "{thresholds:?}");
+    };
+    check(&[10, 50, 80, 100], &[10]);
+    check(&[80, 100], &[]);
+    check(&[60], &[60]);
+}
+
+#[test]
+fn what_fired_by_place_in_an_earlier_version_is_read_by_the_list() {
+    let account =
+        Account { posted: parts(10), fired: Fired::of_places(0b011), ..Account::default() };
+    let (after, percents) = account.fire(&budget(10));
+    assert_eq!(percents, [100]);
+    assert_eq!(after.fired, Fired::from_iter([50, 80, 100]));
+    assert_eq!(Fired::from_bytes(after.fired.to_bytes()), after.fired);
+    assert_eq!(after.fired.places(), 0);
 }

@@ -401,7 +401,7 @@ fn shown_limits(snapshot: &Snapshot) -> Vec<String> {
         lines.push(format!("{:?}", binding.collect::<Vec<_>>()));
         lines.push(format!("{:?}", Vec::from_iter(snapshot.prices.binding(&route, &facts))));
         for budget in snapshot.budgets.binding(&route, &facts) {
-            let webhook = budget.webhook.as_ref().map(|url| url.expose().clone());
+            let webhook = budget.webhook.as_ref().map(|webhook| webhook.url.expose().clone());
             lines.push(format!("{budget:?} {webhook:?}"));
         }
     }

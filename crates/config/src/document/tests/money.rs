@@ -173,6 +173,19 @@ fn a_webhook_is_an_address_or_a_reference_to_one() {
 }
 
 #[test]
+fn a_webhook_s_secret_is_a_text_or_a_reference_to_one() {
+    let check = |secret: Value, expected: &[&str]| {
+        let notify = json!({"webhook": "https://hooks.example.com/x", "secret": secret});
+        check_budget(json!({"notify": notify}), expected);
+    };
+    check(json!("$env://BUDGET_SECRET"), &[]);
+    check(json!("at-least-eight"), &[]);
+    check(json!("short"), &["/notify/secret: is too short: expected at least 8 characters, got 5"]);
+    check(json!(12_345_678), &["/notify/secret: expected a string"]);
+    check_budget(json!({"notify": {"secret": "$env://S"}}), &["/notify/webhook: is required"]);
+}
+
+#[test]
 fn every_field_of_a_price_is_checked() {
     check_price(json!({}), &[]);
     check_price(

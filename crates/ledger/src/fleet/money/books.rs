@@ -1,23 +1,34 @@
 //! A node's own money as it is, without locks and clocks; what must survive goes into a draft of
 //! the journal.
 
+mod flight;
+mod over;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use model::Amount;
+use model::{Amount, ReservationId, Timestamp};
+use rules::budget::{Fired, RowKey};
 
+pub(crate) use self::flight::Reached;
+use self::over::Over;
+
+use super::intent::{self, Intents};
 use super::keep::{self, Kept};
-use super::resolve::{Become, Fate};
+use super::report::ADJUSTED;
 use super::{Entry, Kind, Report, Row, SEATS_MAX, Wanted};
-use crate::money::Draft;
+use crate::fleet::key::Organisation;
+use crate::money::{Deed, Draft, Event, Found, History};
 
 /// What a node has put into a row, over all epochs: what is written again when the store forgets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) posted: Amount,
     pub(crate) adjusted: Amount,
-    pub(crate) fired: u8,
+    pub(crate) fired: Fired,
     pub(crate) expires: u64,
+    /// Which row it is of; `None` where nobody here can tell.
+    pub(crate) is: Option<Arc<RowKey>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +42,14 @@ pub(crate) struct Books {
     /// Those of them that are on their way.
     flying: Vec<Entry>,
     over: Over,
+    pub(crate) intents: Intents,
+    /// What happened by this node besides calls.
+    pub(crate) history: History,
+    /// Rows that may have reached a threshold by what was told after a loss, or assumed. They are
+    /// asked for when nothing else waits.
+    looks: VecDeque<Row>,
+    /// The epoch in which all rows were looked at.
+    pub(crate) looked: u64,
 }
 
 #[derive(Debug)]
@@ -44,39 +63,18 @@ struct Open {
     deadline: u64,
 }
 
-/// The ids that ended last, so that a store that forgot them is told again.
-#[derive(Debug, Default)]
-struct Over {
-    order: VecDeque<u128>,
-    how: HashMap<u128, ([u8; 8], u8)>,
-}
-
-impl Over {
-    fn note(&mut self, entry: &Entry) {
-        // As `resolve.lua` names the states.
-        let state = match entry.kind {
-            Kind::Settle | Kind::Estimate => 2,
-            Kind::Void => 3,
-            Kind::Adjust => 5,
-        };
-        if self.how.insert(entry.id, (entry.check, state)).is_some() {
-            return;
-        }
-        self.order.push_back(entry.id);
-        if self.order.len() > OVER_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.how.remove(&oldest);
-        }
-    }
-}
-
 impl Books {
     /// What was kept by an earlier life. Its calls that may have left are charged what they held:
-    /// nobody knows what they did. `None` when something cannot be read.
-    pub(crate) fn restore(kept: &[(Vec<u8>, Vec<u8>)], draft: &mut Draft) -> Option<Self> {
+    /// nobody knows what they did; answers how many those are. `None` when something cannot be
+    /// read.
+    pub(crate) fn restore(
+        found: Found,
+        now: Timestamp,
+        draft: &mut Draft,
+    ) -> Option<(Self, usize)> {
         let (mut books, mut left) = (Self::default(), Vec::new());
-        for (name, value) in kept {
+        books.history = History::of(found.events);
+        for (name, value) in &found.kept {
             match keep::read(name, value)? {
                 Kept::Share(key, share) => drop(books.shares.insert(key, share)),
                 Kept::Open(wanted) => left.push(wanted),
@@ -84,26 +82,49 @@ impl Books {
                     books.over.note(&entry);
                     books.queue.push_back(entry);
                 }
+                Kept::Intent(id, intent) => books.intents.put(id, intent, None),
             }
         }
-        if !left.is_empty() {
+        let assumed = left.len();
+        if assumed > 0 {
             tracing::warn!(
-                calls = left.len(),
+                calls = assumed,
                 "calls were under way when the node stopped: each is charged what it held"
             );
         }
         for wanted in left {
             let open = Open { wanted: Arc::new(wanted), is_held: true, leaving: 1, deadline: 0 };
-            let id = open.wanted.id;
+            let (id, wanted) = (open.wanted.id, Arc::clone(&open.wanted));
             books.open.insert(id, open);
             books.end(id, Kind::Settle, &[], draft);
+            for piece in &wanted.holds {
+                let (amount, reservation) = (piece.amount, ReservationId(id));
+                books.note(&piece.row, now, Deed::Assumed { amount, reservation }, draft);
+            }
         }
-        Some(books)
+        Some((books, assumed))
+    }
+
+    /// Something has happened to a row.
+    fn note(&mut self, row: &Row, at: Timestamp, deed: Deed, draft: &mut Draft) {
+        if let Some(row) = &row.is {
+            self.history.note(Event { at, row: (**row).clone(), deed }, draft);
+        }
     }
 
     /// Holds that are open, and ends that wait for the store.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.open.len(), self.queue.len() + self.flying.len())
+        (self.open.len(), self.queue.len() + self.flying.len() + self.intents.len())
+    }
+
+    /// Rows that this node has spent of.
+    pub(crate) fn rows(&self) -> usize {
+        self.shares.len()
+    }
+
+    /// Whether what a node that is gone holds is on its way to be charged.
+    pub(crate) fn estimates(&self) -> bool {
+        self.queue.iter().chain(&self.flying).any(|entry| entry.kind == Kind::Estimate)
     }
 
     pub(crate) fn seat(&mut self, wanted: &Arc<Wanted>, deadline: u64) -> bool {
@@ -149,49 +170,47 @@ impl Books {
     }
 
     /// Takes a dispatch back, since nothing has left by it; void if it was the only one.
-    pub(crate) fn withdraw(&mut self, id: u128, draft: &mut Draft) {
-        match self.open.get_mut(&id) {
-            Some(open) if open.leaving > 1 => open.leaving -= 1,
-            Some(_) => self.end(id, Kind::Void, &[], draft),
-            None => {}
+    pub(crate) fn withdraw(&mut self, id: u128, draft: &mut Draft) -> Option<bool> {
+        let open = self.open.get_mut(&id)?;
+        if open.leaving > 1 {
+            open.leaving -= 1;
+            return None;
         }
+        self.end(id, Kind::Void, &[], draft)
     }
 
     /// Gives back what is held, unless the call may have left.
-    pub(crate) fn release(&mut self, id: u128, draft: &mut Draft) {
-        if self.open.get(&id).is_some_and(|open| open.leaving == 0) {
-            self.end(id, Kind::Void, &[], draft);
-        }
+    pub(crate) fn release(&mut self, id: u128, draft: &mut Draft) -> Option<bool> {
+        let may_have_left = self.open.get(&id).is_none_or(|open| open.leaving > 0);
+        if may_have_left { None } else { self.end(id, Kind::Void, &[], draft) }
     }
 
-    pub(crate) fn end(&mut self, id: u128, kind: Kind, costs: &[Amount], draft: &mut Draft) {
-        let Some(open) = self.open.remove(&id) else { return };
+    /// Answers whether the call did cost more than it held; `None` when it had ended.
+    pub(crate) fn end(
+        &mut self,
+        id: u128,
+        kind: Kind,
+        costs: &[Amount],
+        draft: &mut Draft,
+    ) -> Option<bool> {
+        let open = self.open.remove(&id)?;
+        let mut is_overrun = false;
         if open.leaving > 0 {
             keep::closes(draft, id);
         }
         let mut parts = Vec::with_capacity(open.wanted.holds.len());
         for (place, piece) in open.wanted.holds.iter().enumerate() {
             let cost = costs.get(place).map_or(piece.amount, |cost| (*cost).max(Amount::ZERO));
-            let cost = if kind == Kind::Void { Amount::ZERO } else { cost };
             parts.push((piece.row.clone(), cost));
             if kind != Kind::Void {
+                is_overrun |= cost > piece.amount;
                 self.post(&piece.row, draft, |share| {
                     share.posted = share.posted.plus(cost).unwrap_or(Amount::LARGEST);
                 });
             }
         }
         self.send(Entry { id, check: open.wanted.check, kind, parts }, draft);
-    }
-
-    pub(crate) fn adjust(&mut self, id: u128, row: &Row, by: Amount, draft: &mut Draft) {
-        if self.over.how.contains_key(&id) {
-            return;
-        }
-        self.post(row, draft, |share| {
-            share.adjusted = share.adjusted.plus(by).unwrap_or(share.adjusted);
-        });
-        let parts = vec![(row.clone(), by)];
-        self.send(Entry { id, check: [0; 8], kind: Kind::Adjust, parts }, draft);
+        Some(is_overrun)
     }
 
     /// Forgets what was spent in periods that are long over.
@@ -205,60 +224,30 @@ impl Books {
         });
     }
 
-    /// Everything this node has spent and holds. What has ended is in it and is not sent any more.
-    pub(crate) fn report(&mut self, epoch: u64, now_ms: u64, draft: &mut Draft) -> Report {
+    /// Everything this node has spent and holds. What has ended is in it and is not sent any more;
+    /// what operators want is not, and is.
+    pub(crate) fn report(
+        &mut self,
+        (organisation, epoch): (&Organisation, u64),
+        now_ms: u64,
+        draft: &mut Draft,
+    ) -> Report {
         self.epoch = epoch;
         for entry in self.queue.drain(..).chain(self.flying.drain(..)) {
             keep::taken(draft, entry.id);
         }
+        self.looks.clear();
         self.prune(now_ms, draft);
         let held = self.open.values().filter(|open| open.is_held);
         let held = held.map(|open| (&*open.wanted, open.deadline));
         let over = self.over.how.iter().map(|(id, (check, state))| (*id, *check, *state));
-        Report::new(epoch, self.shares.iter(), held, over)
-    }
-
-    /// Some of the ends that wait; none while others are on their way.
-    pub(crate) fn fly(&mut self) -> Vec<Entry> {
-        if !self.flying.is_empty() {
-            return Vec::new();
-        }
-        let (mut entries, mut parts) = (Vec::new(), 0);
-        while let Some(next) = self.queue.front() {
-            parts += next.parts.len() + 1;
-            if parts > PARTS_MAX && !entries.is_empty() {
-                break;
-            }
-            entries.extend(self.queue.pop_front());
-        }
-        self.flying.clone_from(&entries);
-        entries
-    }
-
-    /// The store has taken what was on its way. Answers the thresholds that were reached.
-    pub(crate) fn landed(&mut self, fates: &[Become], draft: &mut Draft) -> Vec<(Row, u8)> {
-        let mut reached = Vec::new();
-        for (entry, become_) in std::mem::take(&mut self.flying).into_iter().zip(fates) {
-            keep::taken(draft, entry.id);
-            if matches!(become_.fate, Fate::Unknown | Fate::Conflict) {
-                let id = format!("{:032x}", entry.id);
-                tracing::error!(id, fate = ?become_.fate, "Redis does not agree how a hold ended");
-            }
-            for ((row, _), fired) in entry.parts.into_iter().zip(&become_.fired) {
-                if *fired != 0 {
-                    self.post(&row, draft, |share| share.fired |= fired);
-                    reached.push((row, *fired));
-                }
-            }
-        }
-        reached
-    }
-
-    /// Nobody knows whether the store has taken what was on its way: it goes again.
-    pub(crate) fn strayed(&mut self) {
-        for entry in self.flying.drain(..).rev() {
-            self.queue.push_front(entry);
-        }
+        // Who repeats an adjustment at another node must be told of it.
+        let adjusted = self.history.adjustments().map(|(row, by, id)| {
+            let row = Row::named(organisation.row(row).into(), None);
+            (intent::id_of(id), intent::check(&row, by), ADJUSTED)
+        });
+        let over = over.chain(adjusted);
+        Report::new((organisation, epoch), self.shares.iter(), held, over)
     }
 
     /// Which of these, which the store holds for this node, nobody here knows: they were asked for
@@ -274,15 +263,19 @@ impl Books {
 
     /// Whether this node never held any money.
     pub(crate) fn is_new(&self) -> bool {
-        self.shares.is_empty() && self.queue.is_empty() && self.open.is_empty()
+        let is_idle = self.queue.is_empty() && self.intents.len() == 0;
+        is_idle && self.shares.is_empty() && self.open.is_empty()
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.looks.is_empty()
     }
 
     fn post(&mut self, row: &Row, draft: &mut Draft, change: impl FnOnce(&mut Share)) {
         let share = self.shares.entry(Arc::clone(&row.key)).or_default();
+        if share.is.is_none() {
+            share.is.clone_from(&row.is);
+        }
         // An end that does not know its budget leaves the row its end.
         if row.expires != 0 {
             share.expires = row.expires;
@@ -297,9 +290,3 @@ impl Books {
         self.queue.push_back(entry);
     }
 }
-
-/// Ended ids that a store which forgot is told of; older ones it does not know afterwards.
-const OVER_MAX: usize = 65_536;
-
-/// Entries and their parts in one call.
-const PARTS_MAX: usize = 1_024;

@@ -1,11 +1,13 @@
 -- Holds what plans may cost, in the same step as `take.lua` takes what they draw on. It stands
--- before that script and `bucket.lua`, which see the buckets alone of its keys.
+-- behind `row.lua` and before that script and `bucket.lua`, which see the buckets alone of its keys.
 --
--- KEYS      behind the buckets: the rows, the holds' records, and then the mark of the epoch in
---           which money is open, what was seen of this node, and its open holds by deadline
+-- KEYS      behind the buckets: the rows, the holds' records, then the mark of the epoch in
+--           which money is open, what was seen of this node, its open holds by deadline, and the
+--           lists of rows
 -- ARGV[4]   the numbers of buckets, rows and records, the number of the last call of this node
 --           that was answered, and the microseconds until an open hold is overdue
 -- ARGV[5]   budgets, each `amount expires` (ms since 1970; 0: never)
+-- ARGV[6]   the rows, as `row.lua` lists them
 -- ARGV[3]   each plan begins with a count of holds; if there are any, `record check` and its
 --           holds `row budget amount shadow` follow
 --
@@ -26,10 +28,12 @@ do
   local buckets, rows, records, answered, grace = read('<I2I2I2I8I8', ARGV[4])
   local mark_at = rows + records + 1
   local epoch, seen, is_open, found
-  local account, touched, kept, undo, new = {}, {}, {}, {}, {}
+  local account, listed, touched, kept, undo, new = {}, {}, {}, {}, {}, {}
+  local list = lister(all, ARGV[6], buckets + mark_at + 3)
 
   function money.begin(began)
-    found, epoch, seen = redis.call('MGET', unpack(all, 2 + buckets)), began, 0
+    found = redis.call('MGET', unpack(all, 2 + buckets, buckets + mark_at + 2))
+    epoch, seen = began, 0
     if found[mark_at + 1] then
       local of, last = read('<I8I8', found[mark_at + 1])
       if of == epoch then seen = last end
@@ -39,17 +43,8 @@ do
     return seen >= answered
   end
 
-  -- A row of another epoch is forgotten: recovery writes those that count.
   local function row(r)
-    if not account[r] then
-      local posted, pending, adjusted, fired = 0, 0, 0, 0
-      local value = found[r]
-      if value then
-        local of, a, b, c, d = read('<I8i8i8i8B', value)
-        if of == epoch then posted, pending, adjusted, fired = a, b, c, d end
-      end
-      account[r] = { posted, pending, adjusted, fired }
-    end
+    if not account[r] then account[r], listed[r] = row_of(found[r], epoch) end
     return account[r]
   end
 
@@ -87,7 +82,7 @@ do
       local r, b, amount, shadow
       r, b, amount, shadow, from = read('<I2I2i8B', plans, from)
       local a = row(r)
-      before[h] = write('<i8i8i8B', a[1], a[2], a[3], a[4])
+      before[h] = write('<i8i8i8', a[1], a[2], a[3])
       if verdict == NEW or verdict == SHORT then
         local limit, expires = read('<i8I8', ARGV[5], b * 16 - 15)
         local rest = left(limit, a)
@@ -130,13 +125,9 @@ do
 
   function money.finish(now)
     for r, expires in pairs(touched) do
-      local a = account[r]
-      local value = write('<I8i8i8i8B', epoch, a[1], a[2], a[3], a[4])
-      if expires == 0 then
-        redis.call('SET', all[1 + buckets + r], value)
-      else
-        redis.call('SET', all[1 + buckets + r], value, 'PXAT', expires)
-      end
+      local key = all[1 + buckets + r]
+      save_row(key, epoch, account[r], expires)
+      if not listed[r] then list(r, key, expires) end
     end
     local overdue = {}
     for _, record in ipairs(new) do

@@ -5,28 +5,59 @@ use std::sync::Arc;
 
 use model::Amount;
 use parking_lot::Mutex;
-use rules::budget::Account;
+use rules::budget::{Account, RowKey};
 
 use super::{Caller, FoundHolds, GRACE, Row, Verdict, Wanted};
 use crate::fleet::batch::{number, short};
-use crate::fleet::key::Organisation;
+use crate::fleet::key::{Organisation, name_of, row_name};
 
 /// Gathers the rows and budgets that entries of one call name, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Packer {
     pub(crate) rows: Vec<Vec<u8>>,
     pub(crate) records: Vec<Vec<u8>>,
+    /// The lists in which the rows stand, and each row's list and name as `row.lua` reads them.
+    pub(crate) lists: Lists,
     budgets: Vec<(Amount, u64, Arc<[u8]>)>,
     row_of: HashMap<Arc<[u8]>, u16>,
     budget_of: HashMap<(Amount, u64, Arc<[u8]>), u16>,
 }
 
+/// Where the rows of one call are listed.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    pub(crate) keys: Vec<Vec<u8>>,
+    pub(crate) heads: Vec<u8>,
+    list_of: HashMap<Vec<u8>, u16>,
+}
+
+impl Lists {
+    /// Adds the next row; nobody lists one of which nobody knows what it is.
+    pub(crate) fn add(&mut self, organisation: &Organisation, key: &[u8], is: Option<&RowKey>) {
+        let list = is.map_or(0, |is| {
+            let list = organisation.rows(is);
+            let next = short(self.keys.len() + 1);
+            *self.list_of.entry(list).or_insert_with_key(|list| {
+                self.keys.push(list.clone());
+                next
+            })
+        });
+        let name = is.filter(|_| name_of(key).is_none()).map(row_name).unwrap_or_default();
+        let name = if name.len() > usize::from(u16::MAX) { "" } else { &*name };
+        let list = if name.is_empty() && name_of(key).is_none() { 0 } else { list };
+        self.heads.extend(list.to_le_bytes());
+        self.heads.extend(short(name.len()).to_le_bytes());
+        self.heads.extend(name.as_bytes());
+    }
+}
+
 impl Packer {
     /// The places of a row and of its budget, from 1.
-    pub(crate) fn place(&mut self, row: &Row) -> (u16, u16) {
+    pub(crate) fn place(&mut self, organisation: &Organisation, row: &Row) -> (u16, u16) {
         let next = short(self.rows.len() + 1);
         let at = *self.row_of.entry(Arc::clone(&row.key)).or_insert_with(|| {
             self.rows.push(row.key.to_vec());
+            self.lists.add(organisation, &row.key, row.is.as_deref());
             next
         });
         let budget = (row.amount, row.expires, Arc::clone(&row.percents));
@@ -56,7 +87,7 @@ impl Packer {
         plans.extend(self.record(organisation, wanted.id).to_le_bytes());
         plans.extend(wanted.check);
         for piece in &wanted.holds {
-            let (row, budget) = self.place(&piece.row);
+            let (row, budget) = self.place(organisation, &piece.row);
             plans.extend(row.to_le_bytes());
             plans.extend(budget.to_le_bytes());
             plans.extend(piece.amount.parts().to_le_bytes());
@@ -65,7 +96,7 @@ impl Packer {
     }
 
     /// The further keys and arguments of a call that draws on so many buckets.
-    pub(crate) fn call(&self, caller: Caller<'_>, buckets: usize) -> (Vec<Vec<u8>>, [Vec<u8>; 2]) {
+    pub(crate) fn call(&self, caller: Caller<'_>, buckets: usize) -> (Vec<Vec<u8>>, [Vec<u8>; 3]) {
         let Caller { organisation, node, answered, .. } = caller;
         let mut head = Vec::new();
         for count in [buckets, self.rows.len(), self.records.len()] {
@@ -74,13 +105,14 @@ impl Packer {
         head.extend(answered.to_le_bytes());
         head.extend(u64::try_from(GRACE.as_micros()).unwrap_or(u64::MAX).to_le_bytes());
         let marks = [organisation.money(), organisation.seen(node), organisation.open(node)];
-        let keys = self.rows.iter().chain(&self.records).chain(&marks).cloned().collect();
+        let keys = self.rows.iter().chain(&self.records).chain(&marks).chain(&self.lists.keys);
+        let keys = keys.cloned().collect();
         let mut budgets = Vec::new();
         for (amount, expires, _) in &self.budgets {
             budgets.extend(amount.parts().to_le_bytes());
             budgets.extend(expires.to_le_bytes());
         }
-        (keys, [head, budgets])
+        (keys, [head, budgets, self.lists.heads.clone()])
     }
 
     /// The budgets with their thresholds, as `resolve.lua` reads them.
@@ -117,12 +149,11 @@ pub(crate) fn found(answer: &mut &[u8], wanted: &Wanted, epoch: u64) -> Option<F
     Some(FoundHolds { verdict, before: before?, epoch })
 }
 
-fn account(answer: &mut &[u8]) -> Option<Account> {
+/// A row as an answer has it, without its thresholds.
+pub(crate) fn account(answer: &mut &[u8]) -> Option<Account> {
     let mut amount = || Amount::from_parts(number(answer)?.cast_signed());
     let (posted, pending, adjusted) = (amount()?, amount()?, amount()?);
-    let (fired, rest) = answer.split_first()?;
-    *answer = rest;
-    Some(Account { posted, pending, adjusted, fired: *fired })
+    Some(Account { posted, pending, adjusted, ..Account::default() })
 }
 
 /// The numbers that the store gave this node's calls in an epoch. It counts them itself, so a

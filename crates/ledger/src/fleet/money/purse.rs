@@ -1,21 +1,28 @@
 //! A node's own money, shared by those who hold and by who speaks with the store: its share of
 //! every row, its open holds, and their ends that the store has not taken yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use model::{Amount, Clock};
-use parking_lot::Mutex;
+use aws_lc_rs::digest::{SHA256, digest};
+use model::{Amount, BudgetId, Clock, Timestamp};
+use parking_lot::{Mutex, RwLock};
 use prometheus_client::metrics::counter::Counter;
-use rules::budget::Hold;
-use tokio::sync::Notify;
+use rules::budget::{Account, Budget, Hold};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::books::Books;
+use super::books::{Books, Reached};
+use super::intent::{Adjusted, INTENTS_MAX, Intent, id_of};
 use super::resolve::Become;
 use super::{Entry, GRACE, Kind, Report, Row, Telling, Wanted};
-use crate::money::{DispatchError, Draft, Journal, is_awaited};
+use crate::fleet::key::Organisation;
+use crate::money::{
+    AdjustError, Adjustment, BudgetMetrics, CROSSINGS_MAX, Crossing, DispatchError, Draft, Event,
+    Holding, How, Journal, is_awaited,
+};
 use crate::storage::{self, Error};
 
 /// The money of a node in a fleet.
@@ -27,10 +34,20 @@ pub(crate) struct Purse {
     is_used: AtomicBool,
     /// Every node that holds money, as the store last named them.
     nodes: Mutex<BTreeMap<String, Telling>>,
+    /// Whose purse it is, and where.
+    name: (Organisation, Arc<str>),
+    /// The budgets that the node serves.
+    budgets: RwLock<HashMap<BudgetId, Arc<Budget>>>,
+    /// Who wants to know of thresholds, until somebody asks.
+    crossings: (mpsc::Sender<Crossing>, Mutex<Option<mpsc::Receiver<Crossing>>>),
     /// Counts every threshold that is reached.
     thresholds: Counter,
+    pub(crate) metrics: BudgetMetrics,
     /// Rings when an end waits for the store.
     pub(crate) work: Notify,
+    /// Rings when the store has taken some, and when something happened that is told.
+    pub(crate) taken: Notify,
+    pub(crate) told: Notify,
     /// When rows were last pruned, in milliseconds since 1970.
     pruned: AtomicU64,
     clock: Arc<dyn Clock>,
@@ -43,8 +60,9 @@ impl Purse {
     /// When the journal cannot be used, is damaged, or was written by a later version.
     pub(crate) fn open(
         directory: Option<&Path>,
+        name: (Organisation, Arc<str>),
         clock: Arc<dyn Clock>,
-        thresholds: Counter,
+        (thresholds, metrics): (Counter, BudgetMetrics),
     ) -> Result<Self, Error> {
         let (journal, books) = match directory {
             None => (None, Books::default()),
@@ -52,23 +70,32 @@ impl Purse {
                 storage::make(directory)?;
                 let path = directory.join("fleet.redb");
                 let (journal, found) = Journal::open(&path)?;
-                let mut restored = None;
-                journal.change(|draft| restored = Books::restore(&found.kept, draft));
+                let (mut restored, now) = (None, clock.now());
+                journal.change(|draft| restored = Books::restore(found, now, draft));
                 let what = || "what the fleet's money kept cannot be read".to_owned();
-                let books = restored.ok_or_else(|| Error::Damaged { path, what: what() })?;
+                let restored = restored.ok_or_else(|| Error::Damaged { path, what: what() });
+                let (books, assumed) = restored?;
+                (0..assumed).for_each(|_| metrics.ended(How::assumed));
                 (Some(journal), books)
             }
         };
         // Who has spent before takes part from the start.
         let is_used = journal.is_some() && !books.is_new();
+        let (crossings, heard) = mpsc::channel(CROSSINGS_MAX);
         Ok(Self {
             books: Mutex::new(books),
             journal,
             is_open: AtomicBool::default(),
             is_used: AtomicBool::new(is_used),
             nodes: Mutex::default(),
+            name,
+            budgets: RwLock::default(),
+            crossings: (crossings, Mutex::new(Some(heard))),
             thresholds,
+            metrics,
             work: Notify::new(),
+            taken: Notify::new(),
+            told: Notify::new(),
             pruned: AtomicU64::new(0),
             clock,
         })
@@ -88,7 +115,13 @@ impl Purse {
         if !books.is_idle() {
             self.work.notify_one();
         }
+        self.metrics.gauge(books.counts().0, books.rows());
         changed
+    }
+
+    /// What time it is for this node.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Whether the store takes holds of this node now.
@@ -153,7 +186,38 @@ impl Purse {
     /// The store has been told all, in this epoch, by everybody.
     pub(crate) fn reopen(&self) {
         self.is_open.store(true, Ordering::Relaxed);
+        self.look();
         self.work.notify_one();
+    }
+
+    /// The budgets that the node serves from now on.
+    pub(crate) fn know(&self, budgets: &[Arc<Budget>]) {
+        let known = budgets.iter().map(|budget| (budget.id.clone(), Arc::clone(budget)));
+        *self.budgets.write() = known.collect();
+        self.look();
+    }
+
+    /// Lets the store look at what it was told and at what was assumed, once in an epoch: nobody
+    /// else would find a threshold that was reached so.
+    fn look(&self) {
+        if self.is_open() && !self.budgets.read().is_empty() {
+            self.change(|books, _| {
+                books.look(|row| self.budget_of(&row).map(|budget| row.under(&budget)));
+            });
+        }
+    }
+
+    /// The budget that counts in a row as it is served.
+    fn budget_of(&self, row: &Row) -> Option<Arc<Budget>> {
+        let is = row.is.as_ref()?;
+        let budgets = self.budgets.read();
+        budgets.get(&is.budget).filter(|budget| is.is_of(budget)).cloned()
+    }
+
+    /// Where thresholds are told, to the first who asks. At most 1,024 wait to be taken; what comes
+    /// then is only logged.
+    pub(crate) fn crossings(&self) -> Option<mpsc::Receiver<Crossing>> {
+        self.crossings.1.lock().take()
     }
 
     /// Takes a seat for holds that the store is about to be asked for. `false` when there is none.
@@ -195,29 +259,85 @@ impl Purse {
 
     /// Nothing left by a dispatch that was not answered.
     pub(crate) fn withdraw(&self, id: u128) {
-        self.change(|books, draft| books.withdraw(id, draft));
+        let ended = self.change(|books, draft| books.withdraw(id, draft)).0;
+        self.ended(How::voided, ended);
     }
 
     /// Gives back what is held, unless the call may have left.
     pub(crate) fn release(&self, id: u128) {
-        self.change(|books, draft| books.release(id, draft));
+        let ended = self.change(|books, draft| books.release(id, draft)).0;
+        self.ended(How::voided, ended);
     }
 
     /// Ends a hold with what the call did cost: an amount for each of its parts, what was held
     /// where none is given. It had none where it is void. Once; later ends change nothing.
     pub(crate) fn end(&self, id: u128, kind: Kind, costs: &[Amount]) {
-        self.change(|books, draft| books.end(id, kind, costs, draft));
+        let ended = self.change(|books, draft| books.end(id, kind, costs, draft)).0;
+        self.ended(if kind == Kind::Void { How::voided } else { How::settled }, ended);
     }
 
-    /// Adds to what a row may spend, under an id of its own.
-    pub(crate) fn adjust(&self, id: u128, row: &Row, by: Amount) {
-        self.change(|books, draft| books.adjust(id, row, by, draft));
+    /// Counts the end of a hold, which may have cost more than it held.
+    fn ended(&self, how: How, is_overrun: Option<bool>) {
+        if let Some(is_overrun) = is_overrun {
+            self.metrics.ended(how);
+            self.metrics.overruns.inc_by(u64::from(is_overrun));
+        }
+    }
+
+    /// Counts what became of what a request wanted to hold.
+    pub(crate) fn count(&self, result: Holding) {
+        self.metrics.held(result);
+    }
+
+    /// Adds to what a row may spend: first on the disk, then in the store, whose answer it waits
+    /// for. `None` when this node has done the same under this id before.
+    ///
+    /// # Errors
+    /// When it cannot be done, or is not known to be; what is on the disk is done once the store
+    /// can be asked.
+    pub(crate) async fn adjust(&self, row: Row, what: Adjustment) -> Option<Adjusted> {
+        let (id, by) = (id_of(&what.id), what.by);
+        let (waiting, adjusted) = oneshot::channel();
+        let put = |books: &mut Books, draft: &mut Draft| {
+            if let Some((of, before)) = books.history.adjustment(&what.id) {
+                let is_same = *of == what.row && before == by;
+                return Err(if is_same { None } else { Some(AdjustError::Mismatch) });
+            }
+            if let Some(waiting) = books.intents.join(id, (&row, by), waiting).map_err(Some)? {
+                if books.intents.len() >= INTENTS_MAX {
+                    return Err(Some(AdjustError::Full));
+                }
+                let intent = Intent::kept(row, what);
+                super::keep::intent(draft, id, Some(&intent));
+                books.intents.put(id, intent, Some(waiting));
+            }
+            Ok(())
+        };
+        let (done, change) = self.change(put);
+        if let Err(error) = done {
+            return error.map(Err);
+        }
+        self.books.lock().intents.stands_in(id, change);
+        if let Some(journal) = &self.journal
+            && journal.wait(change).await.is_err()
+        {
+            return Some(Err(AdjustError::Late));
+        }
+        self.work.notify_one();
+        let adjusted = tokio::time::timeout(ADJUST_MAX, adjusted).await;
+        Some(adjusted.ok().and_then(Result::ok).unwrap_or(Err(AdjustError::Late)))
     }
 
     /// Everything this node has spent and holds, for a store that knows nothing of it.
     pub(crate) fn report(&self, epoch: u64) -> Report {
         let now = self.clock.now().as_millis();
-        self.change(|books, draft| books.report(epoch, now, draft)).0
+        let of = (&self.name.0, epoch);
+        self.change(|books, draft| books.report(of, now, draft)).0
+    }
+
+    /// What happened by this node besides calls, from this number on: some of it, oldest first.
+    pub(crate) fn events(&self, from: u64) -> Vec<(u64, Event)> {
+        self.books.lock().history.from(from).take(EVENTS_TOLD).cloned().collect()
     }
 
     /// Forgets what was spent in periods that are long over; at most once an hour.
@@ -233,24 +353,60 @@ impl Purse {
     /// Some of the ends that wait; they are on their way until [`Purse::landed`] or
     /// [`Purse::strayed`].
     pub(crate) fn fly(&self) -> Vec<Entry> {
-        self.books.lock().fly()
+        let written = self.journal.as_ref().map_or(u64::MAX, Journal::written);
+        let mut books = self.books.lock();
+        let epoch = books.epoch;
+        books.fly(written, |row| {
+            // The same row in the same epoch is one look of this node, however often it asks.
+            let text = [self.name.1.as_bytes(), &epoch.to_le_bytes(), &row.key].concat();
+            let digest = digest(&SHA256, &text);
+            let id = u128::from_be_bytes(*digest.as_ref().first_chunk().unwrap_or(&[0; 16]));
+            Entry { id, check: [0; 8], kind: Kind::Look, parts: vec![(row, Amount::ZERO)] }
+        })
     }
 
     /// The store has taken what was on its way, in this epoch.
     pub(crate) fn landed(&self, epoch: u64, fates: &[Become]) {
+        let now = self.clock.now();
         let landed = |books: &mut Books, draft: &mut Draft| {
-            if books.epoch == epoch { books.landed(fates, draft) } else { Vec::new() }
+            if books.epoch == epoch { books.landed(fates, now, draft) } else { Vec::new() }
         };
-        for (row, bits) in self.change(landed).0 {
-            let row_name = String::from_utf8_lossy(&row.key);
-            for (place, percent) in row.percents.iter().enumerate() {
-                if bits & 1_u8.checked_shl(u32::try_from(place).unwrap_or(u32::MAX)).unwrap_or(0)
-                    != 0
-                {
-                    self.thresholds.inc();
-                    tracing::warn!(account = &*row_name, percent, "a budget reached a threshold");
-                }
+        let reached = self.change(landed).0;
+        self.taken.notify_waiters();
+        self.told.notify_one();
+        for Reached { row, percents, account } in reached {
+            self.tell(&row, &percents, account);
+        }
+    }
+
+    /// Tells of thresholds of a row, which have fired over the whole fleet.
+    fn tell(&self, row: &Row, percents: &[u8], account: Account) {
+        let (at, budget) = (self.clock.now(), self.budget_of(row));
+        for percent in percents.iter().copied() {
+            self.thresholds.inc();
+            self.metrics.thresholds.inc();
+            let (Some(is), Some(budget)) = (row.is.as_deref(), &budget) else {
+                let account = String::from_utf8_lossy(&row.key);
+                tracing::warn!(account = &*account, percent, "a budget's threshold is reached");
+                continue;
+            };
+            tracing::warn!(budget = %is.budget, subject = %is.subject, percent, "a budget's threshold is reached");
+            let (budget, row) = (Arc::clone(budget), is.clone());
+            let crossing = Crossing { at, budget, row, percent, account };
+            if self.crossings.0.try_send(crossing).is_err() {
+                tracing::warn!("too many thresholds wait to be told; this one is only logged");
             }
+        }
+    }
+
+    /// Waits until nothing is on its way that charges what a node held which is gone.
+    pub(crate) async fn charged(&self) {
+        loop {
+            let taken = self.taken.notified();
+            if !self.books.lock().estimates() {
+                return;
+            }
+            taken.await;
         }
     }
 
@@ -265,7 +421,12 @@ impl Purse {
     }
 
     /// Ends holds that are not of this purse.
-    pub(crate) fn send(&self, entries: Vec<Entry>) {
+    pub(crate) fn send(&self, mut entries: Vec<Entry>) {
+        for (row, _) in entries.iter_mut().flat_map(|entry| &mut entry.parts) {
+            if let Some(budget) = self.budget_of(row) {
+                *row = row.clone().under(&budget);
+            }
+        }
         self.change(|books, _| books.send_all(entries));
     }
 }
@@ -275,6 +436,12 @@ impl std::fmt::Debug for Purse {
         f.debug_struct("Purse").field("is_open", &self.is_open).finish_non_exhaustive()
     }
 }
+
+/// Longest wait of an operator for the store to take an adjustment.
+const ADJUST_MAX: Duration = Duration::from_secs(5);
+
+/// Events that are told in one call.
+const EVENTS_TOLD: usize = 256;
 
 /// An hour.
 const PRUNE_PAUSE_MS: u64 = 3_600_000;

@@ -1,16 +1,19 @@
 -- Tells the store what a node has spent and holds, in an epoch that does not know it yet. When
--- all nodes that ever held money have told, or are excused, money is open.
+-- all nodes that ever held money have told, or are excused, money is open. `row.lua` stands before it.
 --
 -- KEYS[1]   the epoch; KEYS[2] the mark of the epoch in which money is open; KEYS[3] the nodes,
---           each with how far it has told and how many nodes it has on its disk; KEYS[4] what was seen of this node; KEYS[5] its open
---           holds by deadline; then the rows and the records
+--           each with how far it has told and how many nodes it has on its disk; KEYS[4] what was
+--           seen of this node; KEYS[5] its open holds by deadline; then the rows, the records, and
+--           the lists of rows
 -- ARGV[1]   the epoch the caller knows; ARGV[2] the node
--- ARGV[3]   the piece of its report, from 1, and whether it is the last; 0 only asks
+-- ARGV[3]   the piece of its report, from 1, and whether it is the last; 0 only asks; then the
+--           numbers of rows and records
 -- ARGV[4]   the nodes it has on its disk, each a length and a name
--- ARGV[5]   rows, each `posted adjusted fired expires`
+-- ARGV[5]   rows, each `posted adjusted expires fired(16)`
 -- ARGV[6]   records: the epoch's place (8), then `state check count` and what the state keeps;
 --           each behind its length, the milliseconds it is kept (0: until it is over), its
 --           deadline, and its holds `row amount`
+-- ARGV[7]   the rows, as `row.lua` lists them
 --
 -- Answers whether money is open, how far this node has told, whether that was all, the number of
 -- the last call seen of it, and every node with whether it has told all (2: it is excused;
@@ -23,7 +26,7 @@ local stored = redis.call('GET', KEYS[1])
 if not stored then return '' end
 local epoch = read('<I8', stored)
 if epoch ~= tonumber(ARGV[1]) then return '' end
-local piece, is_last = read('<I8B', ARGV[3])
+local piece, is_last, rows, count_of_records = read('<I8BI2I2', ARGV[3])
 local told, is_whole = 0, 0
 local mine = redis.call('HGET', KEYS[3], ARGV[2])
 if mine then
@@ -42,20 +45,16 @@ local function within(amount) return math.max(math.min(amount, LARGEST), -LARGES
 
 if piece > 0 and piece == told + 1 and is_whole == 0 then
   if piece == 1 then redis.call('DEL', KEYS[5]) end
-  local rows, account, at = #ARGV[5] / 25, {}, 1
+  local account, listed, at = {}, {}, 1
   for r = 1, rows do
-    local posted, pending, adjusted, fired = 0, 0, 0, 0
-    local value = redis.call('GET', KEYS[5 + r])
-    if value then
-      local of, a, b, c, d = read('<I8i8i8i8B', value)
-      if of == epoch then posted, pending, adjusted, fired = a, b, c, d end
+    local a
+    a, listed[r] = row_of(redis.call('GET', KEYS[5 + r]), epoch)
+    local p, j, expires, fired = read('<i8i8I8c16', ARGV[5], r * 40 - 39)
+    local both = {}
+    for place = 1, 16 do
+      both[place] = string.char(bit.bor(string.byte(a[4], place), string.byte(fired, place)))
     end
-    local p, j, f, expires = read('<i8i8BI8', ARGV[5], r * 25 - 24)
-    for place = 0, 7 do
-      local bit = 2 ^ place
-      if f % (bit * 2) >= bit and fired % (bit * 2) < bit then fired = fired + bit end
-    end
-    account[r] = { within(posted + p), pending, within(adjusted + j), fired, expires }
+    account[r] = { within(a[1] + p), a[2], within(a[3] + j), table.concat(both), expires }
   end
   local record = 0
   while at <= #ARGV[6] do
@@ -77,14 +76,11 @@ if piece > 0 and piece == told + 1 and is_whole == 0 then
       redis.call('ZADD', KEYS[5], deadline, string.sub(name, -32))
     end
   end
+  local list = lister(KEYS, ARGV[7], 5 + rows + count_of_records)
   for r = 1, rows do
     local a = account[r]
-    local value = write('<I8i8i8i8B', epoch, a[1], a[2], a[3], a[4])
-    if a[5] == 0 then
-      redis.call('SET', KEYS[5 + r], value)
-    else
-      redis.call('SET', KEYS[5 + r], value, 'PXAT', a[5])
-    end
+    save_row(KEYS[5 + r], epoch, a, a[5])
+    if not listed[r] then list(r, KEYS[5 + r], a[5]) end
   end
   told, is_whole = piece, is_last
   seen = seen + 1

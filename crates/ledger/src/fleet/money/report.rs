@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use model::Amount;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 
+use super::pack::Lists;
 use super::resolve::Caller;
-use super::{REMEMBERED, REPORT, Share, Wanted};
+use super::{REMEMBERED, REMEMBERED_LONG, REPORT, Share, Wanted};
 use crate::fleet::batch::{number, short};
+use crate::fleet::key::Organisation;
 
 /// What a node has spent and holds, cut into calls. It is made at one moment; whatever ends later
 /// is told as an end.
@@ -23,6 +24,7 @@ pub(crate) struct Report {
 #[derive(Debug, Default)]
 struct Portion {
     rows: Vec<(Arc<[u8]>, Share)>,
+    lists: Lists,
     row_of: HashMap<Arc<[u8]>, u16>,
     ids: Vec<u128>,
     records: Vec<u8>,
@@ -57,7 +59,7 @@ impl Report {
     /// Of a node's shares, its open holds with their deadlines in microseconds, and the ids that
     /// are over with their states.
     pub(crate) fn new<'a>(
-        epoch: u64,
+        (organisation, epoch): (&Organisation, u64),
         shares: impl Iterator<Item = (&'a Arc<[u8]>, &'a Share)>,
         open: impl Iterator<Item = (&'a Wanted, u64)>,
         over: impl Iterator<Item = (u128, [u8; 8], u8)>,
@@ -65,11 +67,11 @@ impl Report {
         let (mut pieces, mut portion) = (Vec::new(), Portion::default());
         for (key, share) in shares {
             portion.cut(&mut pieces);
-            portion.row(key, *share);
+            portion.row(organisation, key, share.clone());
         }
         for (wanted, deadline) in open {
             portion.cut(&mut pieces);
-            portion.hold(wanted, deadline);
+            portion.hold(organisation, wanted, deadline);
         }
         for (id, check, state) in over {
             portion.cut(&mut pieces);
@@ -93,15 +95,16 @@ impl Portion {
     }
 
     /// The place of a row, from 1.
-    fn row(&mut self, key: &Arc<[u8]>, share: Share) -> u16 {
+    fn row(&mut self, organisation: &Organisation, key: &Arc<[u8]>, share: Share) -> u16 {
         let next = short(self.rows.len() + 1);
         *self.row_of.entry(Arc::clone(key)).or_insert_with(|| {
+            self.lists.add(organisation, key, share.is.as_deref());
             self.rows.push((Arc::clone(key), share));
             next
         })
     }
 
-    fn hold(&mut self, wanted: &Wanted, deadline: u64) {
+    fn hold(&mut self, organisation: &Organisation, wanted: &Wanted, deadline: u64) {
         let mut kept = vec![RESERVED];
         kept.extend(wanted.check);
         kept.push(u8::try_from(wanted.holds.len()).unwrap_or(u8::MAX));
@@ -111,8 +114,9 @@ impl Portion {
             kept.extend(amount);
             kept.extend(short(piece.row.key.len()).to_le_bytes());
             kept.extend(&*piece.row.key);
-            let nothing = Share { expires: piece.row.expires, ..Share::default() };
-            parts.extend(self.row(&piece.row.key, nothing).to_le_bytes());
+            let (expires, is) = (piece.row.expires, piece.row.is.clone());
+            let nothing = Share { expires, is, ..Share::default() };
+            parts.extend(self.row(organisation, &piece.row.key, nothing).to_le_bytes());
             parts.extend(amount);
         }
         self.record(wanted.id, &kept, (0, deadline), &parts);
@@ -120,7 +124,8 @@ impl Portion {
 
     fn over(&mut self, id: u128, check: [u8; 8], state: u8) {
         let kept = [[state].as_slice(), &check, &[0]].concat();
-        let for_ms = u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX);
+        let remembered = if state == ADJUSTED { REMEMBERED_LONG } else { REMEMBERED };
+        let for_ms = u64::try_from(remembered.as_millis()).unwrap_or(u64::MAX);
         self.record(id, &kept, (for_ms, 0), &[]);
     }
 
@@ -160,9 +165,12 @@ pub(crate) async fn tell(
     ];
     keys.extend(portion.rows.iter().map(|(key, _)| key.to_vec()));
     keys.extend(portion.ids.iter().map(|id| organisation.hold(*id)));
+    keys.extend(portion.lists.keys.iter().cloned());
     let piece = told.map_or(0, |(_, piece)| piece);
     let mut head = piece.to_le_bytes().to_vec();
     head.push(u8::from(told.is_some_and(|(report, piece)| piece == report.pieces())));
+    head.extend(short(portion.rows.len()).to_le_bytes());
+    head.extend(short(portion.ids.len()).to_le_bytes());
     let mut names = Vec::new();
     for name in known {
         names.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
@@ -172,12 +180,13 @@ pub(crate) async fn tell(
     for (_, share) in &portion.rows {
         rows.extend(share.posted.parts().to_le_bytes());
         rows.extend(share.adjusted.parts().to_le_bytes());
-        rows.push(share.fired);
         rows.extend(share.expires.to_le_bytes());
+        rows.extend(share.fired.to_bytes());
     }
     let epoch = epoch.to_string();
-    let arguments: [&[u8]; 6] =
-        [epoch.as_bytes(), node.as_bytes(), &head, &names, &rows, &portion.records];
+    let lists = &portion.lists.heads;
+    let arguments: [&[u8]; 7] =
+        [epoch.as_bytes(), node.as_bytes(), &head, &names, &rows, &portion.records, lists];
     let answer = REPORT.call(connection, &keys, &arguments).await?;
     Ok(heard(&answer))
 }
@@ -208,14 +217,11 @@ fn heard(mut answer: &[u8]) -> Option<Heard> {
     Some(Heard { is_open, told, is_whole, seen, nodes })
 }
 
-impl Default for Share {
-    fn default() -> Self {
-        Self { posted: Amount::ZERO, adjusted: Amount::ZERO, fired: 0, expires: 0 }
-    }
-}
-
 /// How `hold.lua` marks an open hold.
 const RESERVED: u8 = 1;
+
+/// How `resolve.lua` marks an adjustment.
+pub(crate) const ADJUSTED: u8 = 5;
 
 /// A row and an amount.
 const PART_BYTES: usize = 10;

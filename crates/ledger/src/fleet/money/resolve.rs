@@ -1,9 +1,12 @@
 //! The ends of holds on their way to the store.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use model::Amount;
+use rules::budget::Account;
 
-use super::{Packer, REMEMBERED, RESOLVE, Row};
-use crate::fleet::batch::number;
+use super::pack::account;
+use super::{Packer, REMEMBERED, REMEMBERED_LONG, RESOLVE, Row};
+use crate::fleet::batch::{number, short};
 use crate::fleet::key::Organisation;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
@@ -29,21 +32,50 @@ pub(crate) enum Kind {
     Estimate,
     /// No hold: an operator adds so much to a row.
     Adjust,
+    /// No hold: whether a row has reached a threshold by what was told or assumed.
+    Look,
+}
+
+impl Kind {
+    /// As `resolve.lua` and journals have it.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Settle => 1,
+            Self::Void => 2,
+            Self::Estimate => 3,
+            Self::Adjust => 4,
+            Self::Look => 5,
+        }
+    }
 }
 
 /// What the store answers to an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Become {
     pub(crate) fate: Fate,
-    /// For each part the thresholds that it was the first to reach, as bits.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// What became of one part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The thresholds, in percent, that it was the first to reach.
     pub(crate) fired: Vec<u8>,
+    /// The row afterwards, where one fired or an operator adjusts.
+    pub(crate) account: Option<Account>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Done,
-    /// It had been done.
+    /// It had been done, by this node.
     Known,
+    /// It had been done, by another node or before the store forgot.
+    Elsewhere,
+    /// It was charged as an estimate, and is void now.
+    Returned,
+    /// An adjustment would leave the range of amounts.
+    Range,
     /// The store knows no such hold.
     Unknown,
     /// It ended in another way.
@@ -85,15 +117,10 @@ pub(crate) async fn resolve(
     for entry in entries {
         packed.extend(packer.record(organisation, entry.id).to_le_bytes());
         packed.extend(entry.check);
-        packed.push(match entry.kind {
-            Kind::Settle => 1,
-            Kind::Void => 2,
-            Kind::Estimate => 3,
-            Kind::Adjust => 4,
-        });
+        packed.push(entry.kind.number());
         packed.push(u8::try_from(entry.parts.len()).unwrap_or(u8::MAX));
         for (row, cost) in &entry.parts {
-            let (row, budget) = packer.place(row);
+            let (row, budget) = packer.place(organisation, row);
             packed.extend(row.to_le_bytes());
             packed.extend(budget.to_le_bytes());
             packed.extend(cost.parts().to_le_bytes());
@@ -107,12 +134,17 @@ pub(crate) async fn resolve(
     ];
     let budgets = packer.budgets();
     let mut head = Vec::new();
-    head.extend(u16::try_from(packer.rows.len()).unwrap_or(u16::MAX).to_le_bytes());
+    head.extend(short(packer.rows.len()).to_le_bytes());
+    head.extend(short(packer.records.len()).to_le_bytes());
     head.extend(answered.to_le_bytes());
-    head.extend(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX).to_le_bytes());
-    let keys: Vec<_> = marks.into_iter().chain(packer.rows).chain(packer.records).collect();
+    for remembered in [REMEMBERED, REMEMBERED_LONG] {
+        head.extend(u64::try_from(remembered.as_millis()).unwrap_or(u64::MAX).to_le_bytes());
+    }
+    head.extend(digest(&SHA256, node.as_bytes()).as_ref().iter().take(8));
+    let Packer { rows, records, lists, .. } = packer;
+    let keys: Vec<_> = marks.into_iter().chain(rows).chain(records).chain(lists.keys).collect();
     let epoch = epoch.to_string();
-    let arguments: [&[u8]; 4] = [epoch.as_bytes(), &head, &budgets, &packed];
+    let arguments: [&[u8]; 5] = [epoch.as_bytes(), &head, &budgets, &packed, &lists.heads];
     let answer = RESOLVE.call(connection, &keys, &arguments).await?;
     Ok(match &*answer {
         [] => Resolved::Closed,
@@ -126,16 +158,29 @@ fn unpack(mut answer: &[u8], entries: &[Entry]) -> Option<Resolved> {
     let mut all = Vec::with_capacity(entries.len());
     for entry in entries {
         let (fate, rest) = answer.split_first()?;
-        let (fired, rest) = rest.split_at_checked(entry.parts.len())?;
         answer = rest;
         let fate = match fate {
             0 => Fate::Done,
             1 => Fate::Known,
             2 => Fate::Unknown,
             3 => Fate::Conflict,
+            4 => Fate::Elsewhere,
+            5 => Fate::Range,
+            6 => Fate::Returned,
             _ => return None,
         };
-        all.push(Become { fate, fired: fired.to_vec() });
+        let parts: Option<Vec<Part>> =
+            entry.parts.iter().map(|_| part(&mut answer, entry.kind)).collect();
+        all.push(Become { fate, parts: parts? });
     }
     answer.is_empty().then_some(Resolved::All(at, all))
+}
+
+fn part(answer: &mut &[u8], kind: Kind) -> Option<Part> {
+    let (count, rest) = answer.split_first()?;
+    let (fired, rest) = rest.split_at_checked(usize::from(*count))?;
+    *answer = rest;
+    let has_account = !fired.is_empty() || kind == Kind::Adjust;
+    let account = if has_account { Some(account(answer)?) } else { None };
+    Some(Part { fired: fired.to_vec(), account })
 }

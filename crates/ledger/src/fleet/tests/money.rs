@@ -1,14 +1,17 @@
 //! Laws of the fleet's money, against a real Redis.
 
+pub(super) mod adjust;
 mod crash;
 mod differential;
 mod loss;
+mod reconcile;
 mod repeat;
+mod threshold;
+mod view;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{Amount, ReservationId};
-use rules::budget::{Account, Budget, Hold};
+use rules::budget::{Account, Budget, Fired, Hold};
 
 use super::store::{PATIENCE, cluster};
 use super::{
@@ -106,11 +109,7 @@ fn account_at(store: &Store, key: &[u8]) -> Account {
     let value: Option<Vec<u8>> = store.ask(&["GET", key]);
     let epoch: Vec<u8> = store.ask(&["GETRANGE", "{default}:epoch", "0", "7"]);
     let Some(value) = value.filter(|value| value[..8] == epoch) else { return Account::default() };
-    let number = |place: usize| {
-        let bytes = value[place * 8..place * 8 + 8].try_into().unwrap();
-        Amount::from_parts(i64::from_le_bytes(bytes)).unwrap()
-    };
-    Account { posted: number(1), pending: number(2), adjusted: number(3), fired: value[32] }
+    crate::fleet::money::row(&value).unwrap().1
 }
 
 fn account(posted: i64, pending: i64) -> Account {
@@ -119,7 +118,7 @@ fn account(posted: i64, pending: i64) -> Account {
 
 /// A row without its thresholds.
 fn spent(store: &Store, budget: &Arc<Budget>) -> Account {
-    Account { fired: 0, ..row(store, budget) }
+    Account { fired: Fired::default(), ..row(store, budget) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,28 +267,6 @@ async fn all_that_one_organisation_holds_lies_in_one_slot_of_a_cluster() {
         }
         assert!(matches!(held(&nodes[0], &budgets[2], 1).await, Err(Denial::Overdrawn { .. })));
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_adjustment_counts_once_and_is_not_forgotten() {
-    let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
-    let node = teller(&store, "a").await;
-    spend(&node, &ten, 10, 10).await.unwrap();
-    let id = ReservationId(fresh());
-    for _ in 0..3 {
-        node.adjust(id, &ten, &hold(&ten, 0).row, parts(5));
-    }
-    is_settled(&node).await;
-    assert_eq!(row(&store, &ten).adjusted, parts(5));
-    store.ask::<()>(&["FLUSHALL"]);
-    let short = until_answered(&node, &ten, 6).await.unwrap_err();
-    assert_eq!(short, Denial::Overdrawn { hold: 0, left: parts(5) });
-    // The thresholds that fired are not forgotten either.
-    assert_eq!(row(&store, &ten).fired, 3);
-    node.adjust(id, &ten, &hold(&ten, 0).row, parts(5));
-    drop(held(&node, &ten, 5).await.unwrap());
-    is_settled(&node).await;
-    assert_eq!(row(&store, &ten).adjusted, parts(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]

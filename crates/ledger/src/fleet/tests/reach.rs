@@ -41,6 +41,12 @@ async fn a_user_needs_few_permissions() {
     let ten = Arc::new(crate::money::sample::budget("ten", 10));
     super::money::spend(&node, &ten, 1, 1).await.unwrap();
     super::money::is_settled(&node).await;
+    // And what operators ask.
+    assert_eq!(node.estimate("nobody").await, Some(0));
+    let adjusted = node.adjust(&ten, super::money::adjust::by("OPS-1", &ten, 5)).await;
+    assert!(adjusted.is_ok_and(|(_, is_new)| is_new));
+    assert_eq!(node.page(&ten, 0, 10).await.unwrap().total, 1);
+    assert!(node.history(&ten.id).await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,8 @@ pub(super) fn read(database: &Database, path: &Path) -> Result<Found, Error> {
         let format = {
             let mut meta = transaction.open_table(META)?;
             let format = meta.get("format")?.map(|format| format.value());
-            if format.is_none() {
+            // A file of an earlier version is read as it is, and from now on belongs to this one.
+            if format.is_none_or(|format| format < FORMAT) {
                 meta.insert("format", FORMAT)?;
             }
             transaction.open_table(ROWS)?;
@@ -154,8 +155,9 @@ const OPEN: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("open");
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 const KEPT: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("kept");
 
-/// The format this version writes, and the newest it reads.
-const FORMAT: u32 = 1;
+/// The format this version writes, and the newest it reads. The first one knew thresholds by their
+/// place in the budget's list.
+const FORMAT: u32 = 2;
 
 /// Rows are in memory whole; the file's own cache only serves its writes.
 const CACHE_BYTES: usize = 8 << 20;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::{Amount, Timestamp, Uptime};
 use redb::Builder;
-use rules::budget::{Account, Budget, RowKey};
+use rules::budget::{Account, Budget, Fired, RowKey};
 
 use super::disk::{Disk, Unsynced};
 use crate::money::journal::Journal;
@@ -188,7 +188,7 @@ async fn a_clean_stop_keeps_what_was_spent_and_what_fired() {
     held.dispatch().await.unwrap();
     held.settle(&[]);
     let before = ledger.accounts().account(&hold(&ten, 0).row);
-    assert_eq!((before.posted, before.fired), (parts(6), 0b01));
+    assert_eq!((before.posted, before.fired), (parts(6), Fired::from_iter([50])));
     ledger.close(Timestamp::from_secs(2), Uptime::default()).unwrap();
     drop(ledger);
     let ledger = start();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::{Amount, ReservationId};
 use proptest::prelude::*;
-use rules::budget::{Account, Budget, Hold};
+use rules::budget::{Account, Budget, Fired, Hold};
 
 use crate::money::book::{Book, Checked, Row};
 use crate::money::sample::{budget, hold, parts};
@@ -139,7 +139,7 @@ impl Teller {
         if self.fault == Fault::FireTwice {
             for hold in &holds {
                 let Some(row) = self.book.row(&hold.row) else { continue };
-                let account = Account { fired: 0, ..row.account };
+                let account = Account { fired: Fired::default(), ..row.account };
                 self.book.put(hold.row.clone(), Row { account, ..row });
             }
         }

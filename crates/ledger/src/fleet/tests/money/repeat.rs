@@ -76,11 +76,11 @@ impl Case<'_> {
         let money = Some(self.wanted(id, life));
         let asks = [Ask { wants: Arc::new([]), money, answer }];
         let Arguments { rules, plans, money, .. } = Arguments::pack(&self.organisation, &asks);
-        let (further, [head, budgets]) = money.unwrap().call(self.caller(), 0);
+        let (further, [head, budgets, rows]) = money.unwrap().call(self.caller(), 0);
         let mut keys = vec![self.organisation.epoch()];
         keys.extend(further);
         let epoch = self.epoch.to_string();
-        let arguments: [&[u8]; 5] = [epoch.as_bytes(), &rules, &plans, &head, &budgets];
+        let arguments: [&[u8]; 6] = [epoch.as_bytes(), &rules, &plans, &head, &budgets, &rows];
         let answer = HOLD.call(self.connection, &keys, &arguments).await.unwrap();
         let (mut found, _) = unpack(&answer, &asks, self.epoch).unwrap();
         found.remove(0).holds.unwrap().verdict
