@@ -28,12 +28,17 @@ impl Watched {
         Self { nodes, told }
     }
 
-    /// What each node has told since it was last asked.
-    fn told(&mut self) -> Vec<Vec<u8>> {
-        let percents = |told: &mut tokio::sync::mpsc::Receiver<Crossing>| {
-            std::iter::from_fn(|| told.try_recv().ok()).map(|told| told.percent).collect()
+    /// Waits until the nodes have told of these, each of its own, and of no others.
+    fn expect(&mut self, expected: &[&[u8]]) {
+        let mut told = vec![Vec::new(); self.told.len()];
+        let mut hear = || {
+            for (said, heard) in told.iter_mut().zip(&mut self.told) {
+                said.extend(std::iter::from_fn(|| heard.try_recv().ok()).map(|it| it.percent));
+            }
+            told.concat().len() >= expected.concat().len()
         };
-        self.told.iter_mut().map(percents).collect()
+        wait_for("them to be told", || hear().then_some(()));
+        assert_eq!(told, expected);
     }
 
     async fn settled(&self) {
@@ -43,22 +48,24 @@ impl Watched {
     }
 }
 
+const NOTHING: &[&[u8]] = &[&[], &[]];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_whose_call_reaches_a_threshold_tells_of_it_and_no_other() {
     let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
     let mut fleet = Watched::over(&store, &["a", "b"], &ten).await;
     spend(&fleet.nodes[0], &ten, 4, 4).await.unwrap();
     fleet.settled().await;
-    assert!(fleet.told().concat().is_empty());
+    fleet.expect(NOTHING);
     // An overrun that reaches both.
     spend(&fleet.nodes[1], &ten, 1, 7).await.unwrap();
     fleet.settled().await;
-    let crossing = fleet.told[1].try_recv().unwrap();
+    let crossing = wait_for("it to be told", || fleet.told[1].try_recv().ok());
     assert_eq!((crossing.percent, crossing.account.posted), (50, parts(11)));
-    assert_eq!(fleet.told(), [vec![], vec![100]]);
+    fleet.expect(&[&[], &[100]]);
     // An adjustment that takes: nothing is left to fire.
     fleet.nodes[0].adjust(&ten, by("less", &ten, -3)).await.unwrap();
-    assert!(fleet.told().concat().is_empty());
+    fleet.expect(NOTHING);
     assert_eq!(row(&store, &ten).fired, Fired::from_iter([50, 100]));
 }
 
@@ -70,7 +77,7 @@ async fn an_adjustment_that_takes_reaches_a_threshold() {
     fleet.settled().await;
     fleet.nodes[1].adjust(&ten, by("less", &ten, -4)).await.unwrap();
     fleet.settled().await;
-    assert_eq!(fleet.told(), [vec![], vec![50]]);
+    fleet.expect(&[&[], &[50]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,13 +102,16 @@ async fn what_was_reached_while_redis_was_away_is_told_once_when_all_have_told()
     fleet.settled().await;
     drop(until_answered(&fleet.nodes[0], &ten, 1).await.unwrap());
     fleet.settled().await;
-    assert_eq!(fleet.told().concat(), [50]);
+    let told =
+        wait_for("it to be told", || fleet.told.iter_mut().find_map(|told| told.try_recv().ok()));
+    assert_eq!(told.percent, 50);
+    fleet.expect(NOTHING);
     // And a loss of what fired tells nothing again.
     store.ask::<()>(&["FLUSHALL"]);
     drop(until_answered(&fleet.nodes[1], &ten, 4).await.unwrap());
     fleet.settled().await;
     assert_eq!(row(&store, &ten).fired, Fired::from_iter([50]));
-    assert!(fleet.told().concat().is_empty());
+    fleet.expect(NOTHING);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,12 +148,12 @@ async fn a_list_of_thresholds_that_is_edited_fires_what_is_new_alone() {
     let mut fleet = Watched::over(&store, &["a", "b"], &ten).await;
     spend(&fleet.nodes[0], &ten, 6, 6).await.unwrap();
     fleet.settled().await;
-    assert_eq!(fleet.told(), [vec![50], vec![]]);
+    fleet.expect(&[&[50], &[]]);
     let edited = Arc::new(Budget { thresholds: vec![20, 50, 70], ..(*ten).clone() });
     fleet.nodes.iter().for_each(|node| node.know(std::slice::from_ref(&edited)));
     spend(&fleet.nodes[1], &edited, 1, 1).await.unwrap();
     fleet.settled().await;
-    assert_eq!(fleet.told(), [vec![], vec![20, 70]]);
+    fleet.expect(&[&[], &[20, 70]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +167,7 @@ async fn a_row_of_an_earlier_version_keeps_what_has_fired_and_is_listed_from_the
     redis::cmd("SET").arg(&key).arg(old).exec(&mut connection).unwrap();
     spend(&fleet.nodes[0], &ten, 1, 4).await.unwrap();
     fleet.settled().await;
-    assert_eq!(fleet.told(), [vec![100]]);
+    fleet.expect(&[&[100]]);
     let row = row(&store, &ten);
     assert_eq!((row.posted, row.fired), (parts(10), Fired::from_iter([50, 100])));
     let page = fleet.nodes[0].page(&ten, 0, 10).await.unwrap();
