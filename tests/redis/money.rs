@@ -1,16 +1,41 @@
 //! Budgets that several gates draw on through one Redis.
 
+mod steer;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::redis::Redis;
 use crate::harness::{Gate, Message, Origin, Setup, at, get, text_at, wait_for};
 
 /// A gate with one agent and one budget of so many requests for ever, on its own disk.
 fn gate(redis: &Redis, data: &Path, origin: &Origin, amount: usize) -> Gate {
-    let variables = [("REDIS_OF_TEST", &*redis.url())];
+    gate_with(redis, data, origin, (&budget(amount, &json!({})), &[]))
+}
+
+/// A budget of so many requests for ever, with further members.
+fn budget(amount: usize, further: &Value) -> Value {
+    let mut budget = json!({
+        "per": "organisation", "unit": "requests", "amount": amount.to_string(),
+        "period": { "every": "lifetime" },
+    });
+    for (name, value) in further.as_object().into_iter().flatten() {
+        budget[name] = value.clone();
+    }
+    budget
+}
+
+fn gate_with(
+    redis: &Redis,
+    data: &Path,
+    origin: &Origin,
+    (budget, variables): (&Value, &[(&str, &str)]),
+) -> Gate {
+    let url = redis.url();
+    let variables = [&[("REDIS_OF_TEST", &*url)], variables].concat();
     let arguments = ["--redis", "$env://REDIS_OF_TEST"];
     let gate = Gate::with(&Setup {
         data: Some(data),
@@ -21,12 +46,33 @@ fn gate(redis: &Redis, data: &Path, origin: &Origin, amount: usize) -> Gate {
     gate.carry(&origin.upstream(), &json!({ "plugins": { "key-auth": {} } }));
     let agent = json!({ "username": "bot", "plugins": { "key-auth": { "key": "bot-key" } } });
     gate.put("consumers/bot", &agent);
-    let budget = json!({
-        "per": "organisation", "unit": "requests", "amount": amount.to_string(),
-        "period": { "every": "lifetime" },
-    });
-    gate.put("budgets/b", &budget);
+    gate.put("budgets/b", budget);
     gate
+}
+
+/// Two gates with one budget in one Redis.
+struct Fleet {
+    gates: [Gate; 2],
+    redis: Redis,
+    _data: [TempDir; 2],
+    _origin: Origin,
+}
+
+impl Fleet {
+    /// What each of them says the amount is.
+    fn of(amounts: [usize; 2]) -> Self {
+        Self::with(amounts, &json!({}), &[])
+    }
+
+    fn with(amounts: [usize; 2], further: &Value, variables: &[(&str, &str)]) -> Self {
+        let (redis, origin) = (Redis::start(), Origin::start());
+        let data = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let gates = [0, 1].map(|node| {
+            let budget = budget(amounts[node], further);
+            gate_with(&redis, data[node].path(), &origin, (&budget, variables))
+        });
+        Self { gates, redis, _data: data, _origin: origin }
+    }
 }
 
 fn call(gate: &Gate) -> Message {
