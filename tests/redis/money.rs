@@ -22,9 +22,8 @@ fn budget(amount: usize, further: &Value) -> Value {
         "per": "organisation", "unit": "requests", "amount": amount.to_string(),
         "period": { "every": "lifetime" },
     });
-    for (name, value) in further.as_object().into_iter().flatten() {
-        budget[name] = value.clone();
-    }
+    let further = further.as_object().cloned().unwrap_or_default();
+    budget.as_object_mut().expect("an object").extend(further);
     budget
 }
 
@@ -59,18 +58,15 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// What each of them says the amount is.
-    fn of(amounts: [usize; 2]) -> Self {
-        Self::with(amounts, &json!({}), &[])
+    fn of(amount: usize) -> Self {
+        Self::with(&budget(amount, &json!({})), &[])
     }
 
-    fn with(amounts: [usize; 2], further: &Value, variables: &[(&str, &str)]) -> Self {
+    fn with(budget: &Value, variables: &[(&str, &str)]) -> Self {
         let (redis, origin) = (Redis::start(), Origin::start());
-        let data = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        let gates = [0, 1].map(|node| {
-            let budget = budget(amounts[node], further);
-            gate_with(&redis, data[node].path(), &origin, (&budget, variables))
-        });
+        let data = [(); 2].map(|()| tempfile::tempdir().expect("a temporary directory"));
+        let with = (budget, variables);
+        let gates = data.each_ref().map(|data| gate_with(&redis, data.path(), &origin, with));
         Self { gates, redis, _data: data, _origin: origin }
     }
 }

@@ -54,7 +54,7 @@ fn pass(gate: &Gate, count: usize) {
 
 #[test]
 fn an_adjustment_at_one_gate_is_seen_at_the_other_and_survives_the_loss_of_redis() {
-    let fleet = Fleet::of([8, 8]);
+    let fleet = Fleet::of(8);
     let [one, two] = &fleet.gates;
     pass(one, 3);
     pass(two, 2);
@@ -100,7 +100,7 @@ fn an_adjustment_at_one_gate_is_seen_at_the_other_and_survives_the_loss_of_redis
 
 #[test]
 fn without_redis_the_operator_is_told_so_and_nothing_is_adjusted() {
-    let mut fleet = Fleet::of([8, 8]);
+    let mut fleet = Fleet::of(8);
     pass(&fleet.gates[0], 1);
     fleet.redis.kill();
     let [one, _] = &fleet.gates;
@@ -145,8 +145,8 @@ fn a_threshold_is_told_once_by_the_gate_whose_call_reaches_it_and_signed() {
     let notify = json!({
         "webhook": format!("http://{}/hook", hook.node()), "secret": "$env://HOOK_SECRET",
     });
-    let budget = json!({ "thresholds": [25, 50, 100], "notify": notify });
-    let fleet = Fleet::with([8, 8], &budget, &[("HOOK_SECRET", "a planted secret")]);
+    let budget = super::budget(8, &json!({ "thresholds": [25, 50, 100], "notify": notify }));
+    let fleet = Fleet::with(&budget, &[("HOOK_SECRET", "a planted secret")]);
     let [one, two] = &fleet.gates;
     pass(one, 3);
     account(one, "3");
@@ -175,8 +175,9 @@ fn a_threshold_is_told_once_by_the_gate_whose_call_reaches_it_and_signed() {
         let arrivals = hook.arrivals();
         (arrivals.len() >= 5).then_some(arrivals)
     });
+    let new = arrivals.iter().skip(3);
     let mut percents: Vec<u64> =
-        arrivals[3..].iter().filter_map(|it| at(&told(it).0, "/percent").as_u64()).collect();
+        new.filter_map(|arrival| at(&told(arrival).0, "/percent").as_u64()).collect();
     percents.sort_unstable();
     assert_eq!(percents, [10, 75]);
     let numbers = fleet.gates.each_ref().map(Gate::numbers);
