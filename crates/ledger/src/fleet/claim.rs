@@ -132,7 +132,7 @@ impl Fleet {
     /// who ask but the first. At most 1,024 wait to be taken; what comes then is only logged.
     #[must_use]
     pub fn crossings(&self) -> Option<mpsc::Receiver<Crossing>> {
-        self.till.purse.crossings()
+        self.till.purse.herald.crossings()
     }
 
     /// Adjusts what a row may spend: on this node's disk and in the store. Answers the row, and

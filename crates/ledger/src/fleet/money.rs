@@ -7,6 +7,7 @@
 //! has told its own again (`report.lua`).
 
 mod books;
+mod herald;
 mod intent;
 mod keep;
 mod pack;

@@ -2,15 +2,18 @@
 //! node's share and in its history, together.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use model::Amount;
 use rules::budget::Account;
 use tokio::sync::oneshot;
 
+use super::books::Books;
+use super::keep;
 use super::resolve::{Fate, Part};
-use super::{Entry, Kind, Row};
-use crate::money::{AdjustError, Adjustment};
+use super::{Entry, Kind, Purse, Row};
+use crate::money::{AdjustError, Adjustment, Draft};
 
 /// What an operator wants, which the store has not answered.
 #[derive(Debug)]
@@ -113,6 +116,47 @@ impl Intents {
     }
 }
 
+impl Purse {
+    /// Adds to what a row may spend: first on the disk, then in the store, whose answer it waits
+    /// for. `None` when this node has done the same under this id before.
+    ///
+    /// # Errors
+    /// When it cannot be done, or is not known to be; what is on the disk is done once the store
+    /// can be asked.
+    pub(crate) async fn adjust(&self, row: Row, what: Adjustment) -> Option<Adjusted> {
+        let (id, by) = (id_of(&what.id), what.by);
+        let (waiting, adjusted) = oneshot::channel();
+        let put = |books: &mut Books, draft: &mut Draft| {
+            if let Some((of, before)) = books.history.adjustment(&what.id) {
+                let is_same = *of == what.row && before == by;
+                return Err(if is_same { None } else { Some(AdjustError::Mismatch) });
+            }
+            if let Some(waiting) = books.intents.join(id, (&row, by), waiting).map_err(Some)? {
+                if books.intents.len() >= INTENTS_MAX {
+                    return Err(Some(AdjustError::Full));
+                }
+                let intent = Intent::kept(row, what);
+                keep::intent(draft, id, Some(&intent));
+                books.intents.put(id, intent, Some(waiting));
+            }
+            Ok(())
+        };
+        let (done, change) = self.change(put);
+        if let Err(error) = done {
+            return error.map(Err);
+        }
+        self.books.lock().intents.stands_in(id, change);
+        if let Some(journal) = &self.journal
+            && journal.wait(change).await.is_err()
+        {
+            return Some(Err(AdjustError::Late));
+        }
+        self.work.notify_one();
+        let adjusted = tokio::time::timeout(ADJUST_MAX, adjusted).await;
+        Some(adjusted.ok().and_then(Result::ok).unwrap_or(Err(AdjustError::Late)))
+    }
+}
+
 /// The id under which the store knows an adjustment, for all nodes.
 pub(crate) fn id_of(name: &str) -> u128 {
     let digest = digest(&SHA256, format!("adjust:{name}").as_bytes());
@@ -128,4 +172,7 @@ pub(crate) fn check(row: &Row, by: Amount) -> [u8; 8] {
 }
 
 /// Adjustments on their way at once. When as many are, the next is refused.
-pub(crate) const INTENTS_MAX: usize = 1_024;
+const INTENTS_MAX: usize = 1_024;
+
+/// Longest wait of an operator for the store to take an adjustment.
+const ADJUST_MAX: Duration = Duration::from_secs(5);

@@ -1,47 +1,38 @@
 //! A node's own money, shared by those who hold and by who speaks with the store: its share of
 //! every row, its open holds, and their ends that the store has not taken yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use model::{Amount, BudgetId, Clock, Timestamp};
-use parking_lot::{Mutex, RwLock};
+use model::{Amount, Clock, Timestamp};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
-use rules::budget::{Account, Budget, Hold};
-use tokio::sync::{Notify, mpsc, oneshot};
+use rules::budget::{Budget, Hold};
+use tokio::sync::Notify;
 
-use super::books::{Books, Reached};
-use super::intent::{Adjusted, INTENTS_MAX, Intent, id_of};
+use super::books::Books;
+use super::herald::Herald;
 use super::resolve::Become;
 use super::{Entry, GRACE, Kind, Report, Row, Telling, Wanted};
 use crate::fleet::key::Organisation;
-use crate::money::{
-    AdjustError, Adjustment, BudgetMetrics, CROSSINGS_MAX, Crossing, DispatchError, Draft, Event,
-    Holding, How, Journal, is_awaited,
-};
+use crate::money::{BudgetMetrics, DispatchError, Draft, Event, Holding, How, Journal, is_awaited};
 use crate::storage::{self, Error};
 
 /// The money of a node in a fleet.
 pub(crate) struct Purse {
-    books: Mutex<Books>,
+    pub(super) books: Mutex<Books>,
     /// `None` for a node that lives and dies with its process.
-    journal: Option<Journal>,
+    pub(super) journal: Option<Journal>,
     is_open: AtomicBool,
     is_used: AtomicBool,
     /// Every node that holds money, as the store last named them.
     nodes: Mutex<BTreeMap<String, Telling>>,
     /// Whose purse it is, and where.
     name: (Organisation, Arc<str>),
-    /// The budgets that the node serves.
-    budgets: RwLock<HashMap<BudgetId, Arc<Budget>>>,
-    /// Who wants to know of thresholds, until somebody asks.
-    crossings: (mpsc::Sender<Crossing>, Mutex<Option<mpsc::Receiver<Crossing>>>),
-    /// Counts every threshold that is reached.
-    thresholds: Counter,
+    pub(crate) herald: Herald,
     pub(crate) metrics: BudgetMetrics,
     /// Rings when an end waits for the store.
     pub(crate) work: Notify,
@@ -81,7 +72,6 @@ impl Purse {
         };
         // Who has spent before takes part from the start.
         let is_used = journal.is_some() && !books.is_new();
-        let (crossings, heard) = mpsc::channel(CROSSINGS_MAX);
         Ok(Self {
             books: Mutex::new(books),
             journal,
@@ -89,9 +79,7 @@ impl Purse {
             is_used: AtomicBool::new(is_used),
             nodes: Mutex::default(),
             name,
-            budgets: RwLock::default(),
-            crossings: (crossings, Mutex::new(Some(heard))),
-            thresholds,
+            herald: Herald::new(thresholds, metrics.clone()),
             metrics,
             work: Notify::new(),
             taken: Notify::new(),
@@ -102,7 +90,7 @@ impl Purse {
     }
 
     /// Changes the books, and the journal with them. Answers the number of the change too.
-    fn change<T>(&self, change: impl FnOnce(&mut Books, &mut Draft) -> T) -> (T, u64) {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Books, &mut Draft) -> T) -> (T, u64) {
         let mut books = self.books.lock();
         let changed = match &self.journal {
             None => (change(&mut books, &mut Draft::default()), 0),
@@ -192,43 +180,32 @@ impl Purse {
 
     /// The budgets that the node serves from now on.
     pub(crate) fn know(&self, budgets: &[Arc<Budget>]) {
-        let known = budgets.iter().map(|budget| (budget.id.clone(), Arc::clone(budget)));
-        *self.budgets.write() = known.collect();
+        self.herald.know(budgets);
         self.look();
     }
 
     /// Lets the store look at what it was told and at what was assumed, once in an epoch: nobody
     /// else would find a threshold that was reached so.
     fn look(&self) {
-        if self.is_open() && !self.budgets.read().is_empty() {
-            self.change(|books, _| {
-                books.look(|row| self.budget_of(&row).map(|budget| row.under(&budget)));
-            });
+        if self.is_open() && self.herald.knows() {
+            self.change(|books, _| books.look(|row| self.herald.under(row)));
         }
-    }
-
-    /// The budget that counts in a row as it is served.
-    fn budget_of(&self, row: &Row) -> Option<Arc<Budget>> {
-        let is = row.is.as_ref()?;
-        let budgets = self.budgets.read();
-        budgets.get(&is.budget).filter(|budget| is.is_of(budget)).cloned()
-    }
-
-    /// Where thresholds are told, to the first who asks. At most 1,024 wait to be taken; what comes
-    /// then is only logged.
-    pub(crate) fn crossings(&self) -> Option<mpsc::Receiver<Crossing>> {
-        self.crossings.1.lock().take()
     }
 
     /// Takes a seat for holds that the store is about to be asked for. `false` when there is none.
     pub(crate) fn seat(&self, wanted: &Arc<Wanted>) -> bool {
         let deadline = self.clock.now().plus(GRACE).as_micros();
-        self.books.lock().seat(wanted, deadline)
+        let mut books = self.books.lock();
+        let has_seat = books.seat(wanted, deadline);
+        self.metrics.gauge(books.counts().0, books.rows());
+        has_seat
     }
 
     /// Nothing was held after all, which is certain.
     pub(crate) fn unseat(&self, id: u128) {
-        self.books.lock().unseat(id);
+        let mut books = self.books.lock();
+        books.unseat(id);
+        self.metrics.gauge(books.counts().0, books.rows());
     }
 
     /// The store holds it, in this epoch. `false` when that epoch is over: it was not told of it.
@@ -289,45 +266,6 @@ impl Purse {
         self.metrics.held(result);
     }
 
-    /// Adds to what a row may spend: first on the disk, then in the store, whose answer it waits
-    /// for. `None` when this node has done the same under this id before.
-    ///
-    /// # Errors
-    /// When it cannot be done, or is not known to be; what is on the disk is done once the store
-    /// can be asked.
-    pub(crate) async fn adjust(&self, row: Row, what: Adjustment) -> Option<Adjusted> {
-        let (id, by) = (id_of(&what.id), what.by);
-        let (waiting, adjusted) = oneshot::channel();
-        let put = |books: &mut Books, draft: &mut Draft| {
-            if let Some((of, before)) = books.history.adjustment(&what.id) {
-                let is_same = *of == what.row && before == by;
-                return Err(if is_same { None } else { Some(AdjustError::Mismatch) });
-            }
-            if let Some(waiting) = books.intents.join(id, (&row, by), waiting).map_err(Some)? {
-                if books.intents.len() >= INTENTS_MAX {
-                    return Err(Some(AdjustError::Full));
-                }
-                let intent = Intent::kept(row, what);
-                super::keep::intent(draft, id, Some(&intent));
-                books.intents.put(id, intent, Some(waiting));
-            }
-            Ok(())
-        };
-        let (done, change) = self.change(put);
-        if let Err(error) = done {
-            return error.map(Err);
-        }
-        self.books.lock().intents.stands_in(id, change);
-        if let Some(journal) = &self.journal
-            && journal.wait(change).await.is_err()
-        {
-            return Some(Err(AdjustError::Late));
-        }
-        self.work.notify_one();
-        let adjusted = tokio::time::timeout(ADJUST_MAX, adjusted).await;
-        Some(adjusted.ok().and_then(Result::ok).unwrap_or(Err(AdjustError::Late)))
-    }
-
     /// Everything this node has spent and holds, for a store that knows nothing of it.
     pub(crate) fn report(&self, epoch: u64) -> Report {
         let now = self.clock.now().as_millis();
@@ -374,29 +312,7 @@ impl Purse {
         let reached = self.change(landed).0;
         self.taken.notify_waiters();
         self.told.notify_one();
-        for Reached { row, percents, account } in reached {
-            self.tell(&row, &percents, account);
-        }
-    }
-
-    /// Tells of thresholds of a row, which have fired over the whole fleet.
-    fn tell(&self, row: &Row, percents: &[u8], account: Account) {
-        let (at, budget) = (self.clock.now(), self.budget_of(row));
-        for percent in percents.iter().copied() {
-            self.thresholds.inc();
-            self.metrics.thresholds.inc();
-            let (Some(is), Some(budget)) = (row.is.as_deref(), &budget) else {
-                let account = String::from_utf8_lossy(&row.key);
-                tracing::warn!(account = &*account, percent, "a budget's threshold is reached");
-                continue;
-            };
-            tracing::warn!(budget = %is.budget, subject = %is.subject, percent, "a budget's threshold is reached");
-            let (budget, row) = (Arc::clone(budget), is.clone());
-            let crossing = Crossing { at, budget, row, percent, account };
-            if self.crossings.0.try_send(crossing).is_err() {
-                tracing::warn!("too many thresholds wait to be told; this one is only logged");
-            }
-        }
+        reached.into_iter().for_each(|reached| self.herald.tell(now, reached));
     }
 
     /// Waits until nothing is on its way that charges what a node held which is gone.
@@ -423,8 +339,8 @@ impl Purse {
     /// Ends holds that are not of this purse.
     pub(crate) fn send(&self, mut entries: Vec<Entry>) {
         for (row, _) in entries.iter_mut().flat_map(|entry| &mut entry.parts) {
-            if let Some(budget) = self.budget_of(row) {
-                *row = row.clone().under(&budget);
+            if let Some(under) = self.herald.under(row.clone()) {
+                *row = under;
             }
         }
         self.change(|books, _| books.send_all(entries));
@@ -436,9 +352,6 @@ impl std::fmt::Debug for Purse {
         f.debug_struct("Purse").field("is_open", &self.is_open).finish_non_exhaustive()
     }
 }
-
-/// Longest wait of an operator for the store to take an adjustment.
-const ADJUST_MAX: Duration = Duration::from_secs(5);
 
 /// Events that are told in one call.
 const EVENTS_TOLD: usize = 256;

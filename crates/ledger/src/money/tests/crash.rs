@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use model::{Amount, Timestamp, Uptime};
+use model::{Amount, SystemClock, Timestamp, Uptime};
 use redb::Builder;
 use rules::budget::{Account, Budget, Fired, RowKey};
 
@@ -137,6 +137,24 @@ async fn an_adjustment_that_was_answered_survives_and_counts_once() {
     assert_eq!(accounts.account(&row).adjusted, parts(5));
     assert!(accounts.adjust(&ten, adjustment(6)).await.is_err());
     assert_eq!(accounts.history(&ten.id).len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_to_be_assumed_reaches_its_thresholds_once() {
+    let (disk, ten) = (Disk::default(), Arc::new(budget("ten", 10)));
+    let accounts = open(disk.clone()).unwrap();
+    let mut held = take(&accounts, 1, &ten, 6);
+    held.dispatch().await.unwrap();
+    let crashed = Disk::of(disk.image());
+    for expected in [&[50][..], &[]] {
+        let accounts = open(crashed.clone()).unwrap();
+        let mut told = accounts.watch(Arc::new(SystemClock::start()));
+        accounts.look(std::slice::from_ref(&ten));
+        let told: Vec<u8> =
+            std::iter::from_fn(|| told.try_recv().ok()).map(|it| it.percent).collect();
+        assert_eq!(told, expected);
+        accounts.close();
+    }
 }
 
 #[tokio::test]

@@ -135,9 +135,10 @@ async fn what_a_crash_left_to_be_assumed_reaches_a_threshold() {
     let _dead = (node, held);
     let again = start(copy.path());
     let mut told = again.crossings().unwrap();
-    again.know(std::slice::from_ref(&ten));
     is_open(&again).await;
     is_settled(&again).await;
+    // It has not heard of the budget yet.
+    again.know(std::slice::from_ref(&ten));
     wait_for("it to fire", || told.try_recv().ok().filter(|told| told.percent == 50));
     assert!(told.try_recv().is_err());
 }
