@@ -14,18 +14,6 @@ impl Fired {
         Self((places as u128) << PLACES_FROM)
     }
 
-    /// What [`Fired::to_bytes`] gave.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(u128::from_le_bytes(bytes))
-    }
-
-    /// Bit by bit, the lowest first.
-    #[must_use]
-    pub const fn to_bytes(self) -> [u8; 16] {
-        self.0.to_le_bytes()
-    }
-
     /// Whether this percent has fired.
     #[must_use]
     pub fn has(self, percent: u8) -> bool {
@@ -52,7 +40,7 @@ impl Fired {
     /// The places of an earlier version that no list has named yet.
     #[must_use]
     pub const fn places(self) -> u8 {
-        self.0.to_le_bytes()[15]
+        (self.0 >> PLACES_FROM) as u8
     }
 
     /// With the places of an earlier version read by a budget's list of percents.

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::books::Books;
 use super::herald::Herald;
 use super::resolve::Become;
-use super::{Entry, GRACE, Kind, Report, Row, Telling, Wanted};
+use super::{Entry, GRACE, Kind, Report, Telling, Wanted};
 use crate::fleet::key::Organisation;
 use crate::money::{BudgetMetrics, DispatchError, Draft, Event, Holding, How, Journal, is_awaited};
 use crate::storage::{self, Error};

@@ -9,7 +9,7 @@
 -- ARGV[3]   the piece of its report, from 1, and whether it is the last; 0 only asks; then the
 --           numbers of rows and records
 -- ARGV[4]   the nodes it has on its disk, each a length and a name
--- ARGV[5]   rows, each `posted adjusted expires fired(16)`
+-- ARGV[5]   rows, each `posted adjusted expires places fired`, with a count before the last
 -- ARGV[6]   records: the epoch's place (8), then `state check count` and what the state keeps;
 --           each behind its length, the milliseconds it is kept (0: until it is over), its
 --           deadline, and its holds `row amount`
@@ -47,15 +47,14 @@ if piece > 0 and piece == told + 1 and is_whole == 0 then
   if piece == 1 then redis.call('DEL', KEYS[5]) end
   local account, listed, at = {}, {}, 1
   for r = 1, rows do
-    local a
+    local a, p, j, expires, places, fired
     a, listed[r] = row_of(redis.call('GET', KEYS[5 + r]), epoch)
-    local p, j, expires, fired = read('<i8i8I8c16', ARGV[5], r * 40 - 39)
-    local both = {}
-    for place = 1, 16 do
-      both[place] = string.char(bit.bor(string.byte(a[4], place), string.byte(fired, place)))
-    end
-    account[r] = { within(a[1] + p), a[2], within(a[3] + j), table.concat(both), expires }
+    p, j, expires, places, fired, at = read('<i8i8I8BBc0', ARGV[5], at)
+    for place = 1, #fired do mark(a, string.sub(fired, place, place)) end
+    a[1], a[3], a[5], a[6] = within(a[1] + p), within(a[3] + j), bit.bor(a[5], places), expires
+    account[r] = a
   end
+  at = 1
   local record = 0
   while at <= #ARGV[6] do
     local length, kept_for, deadline, holds
@@ -79,8 +78,8 @@ if piece > 0 and piece == told + 1 and is_whole == 0 then
   local list = lister(KEYS, ARGV[7], 5 + rows + count_of_records)
   for r = 1, rows do
     local a = account[r]
-    save_row(KEYS[5 + r], epoch, a, a[5])
-    if not listed[r] then list(r, KEYS[5 + r], a[5]) end
+    save_row(KEYS[5 + r], epoch, a, a[6])
+    if not listed[r] then list(r, KEYS[5 + r], a[6]) end
   end
   told, is_whole = piece, is_last
   seen = seen + 1

@@ -181,7 +181,10 @@ pub(crate) async fn tell(
         rows.extend(share.posted.parts().to_le_bytes());
         rows.extend(share.adjusted.parts().to_le_bytes());
         rows.extend(share.expires.to_le_bytes());
-        rows.extend(share.fired.to_bytes());
+        rows.push(share.fired.places());
+        let fired: Vec<u8> = share.fired.percents().collect();
+        rows.push(u8::try_from(fired.len()).unwrap_or(u8::MAX));
+        rows.extend(fired);
     }
     let epoch = epoch.to_string();
     let lists = &portion.lists.heads;

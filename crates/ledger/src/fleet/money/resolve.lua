@@ -53,23 +53,23 @@ local function within(amount) return math.max(math.min(amount, LARGEST), -LARGES
 -- Marks the percents that are reached, and answers those that are new.
 local function fire(a, limit, percents)
   if percents == '' then return '' end
-  local places = string.byte(a[4], 16)
-  if places > 0 then
-    a[4] = string.sub(a[4], 1, 15) .. '\0'
+  if a[5] > 0 then
     for place = 1, #percents do
-      if places % (2 ^ place) >= 2 ^ (place - 1) then mark(a, string.byte(percents, place)) end
+      if a[5] % (2 ^ place) >= 2 ^ (place - 1) then mark(a, string.sub(percents, place, place)) end
     end
+    a[5] = 0
   end
-  local granted, new = within(limit + a[3]), {}
+  local granted, new = within(limit + a[3]), ''
   local rest = granted % 100
   local hundredth = (granted - rest) / 100
   for place = 1, #percents do
     local percent = string.byte(percents, place)
-    if a[1] >= hundredth * percent + math.ceil(rest * percent / 100) and mark(a, percent) then
-      new[#new + 1] = string.char(percent)
+    if a[1] >= hundredth * percent + math.ceil(rest * percent / 100) then
+      local byte = string.char(percent)
+      if mark(a, byte) then new = new .. byte end
     end
   end
-  return table.concat(new)
+  return new
 end
 
 -- What is kept of a hold or an end: how it stands, what each part held, what each part fired, and
@@ -139,12 +139,13 @@ while from <= #entries do
       end
       touched[r] = expires
     end
-    has_fired = has_fired or percents ~= ''
-    kept[p] = write('<Bc0', #percents, percents)
-    told[p] = kept[p]
     if percents ~= '' or kind == ADJUST then
       local a = row(r)
-      told[p] = told[p] .. write('<i8i8i8', a[1], a[2], a[3])
+      has_fired = has_fired or percents ~= ''
+      kept[p] = write('<Bc0', #percents, percents)
+      told[p] = kept[p] .. write('<i8i8i8', a[1], a[2], a[3])
+    else
+      kept[p], told[p] = '\0', '\0'
     end
   end
   kept, told = table.concat(kept) .. node, table.concat(told)

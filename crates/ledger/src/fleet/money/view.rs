@@ -93,10 +93,8 @@ async fn accounts(
 pub(crate) fn row(mut value: &[u8]) -> Option<(u64, Account)> {
     let epoch = crate::fleet::batch::number(&mut value)?;
     let account = pack::account(&mut value)?;
-    let fired = match value {
-        [places] => Fired::of_places(*places),
-        fired => Fired::from_bytes(fired.try_into().ok()?),
-    };
+    let (places, fired) = value.split_first()?;
+    let fired = Fired::of_places(*places).and(fired.iter().copied().collect());
     Some((epoch, Account { fired, ..account }))
 }
 
