@@ -11,6 +11,7 @@ pub mod field;
 pub mod identity;
 pub mod limit;
 pub mod operation;
+pub mod outage;
 pub mod plan;
 pub mod plugin;
 pub mod price;

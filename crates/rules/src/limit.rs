@@ -85,8 +85,8 @@ impl Per {
 pub enum OnOutage {
     #[default]
     Refuse,
-    /// Each node goes on with its share of the rate. Only the fleet together can decide that; as
-    /// long as it cannot, the limit refuses.
+    /// Each node goes on with its share of the rate (see `outage`). Only the fleet together can
+    /// decide that; as long as it has not, the limit refuses.
     Share,
     Allow,
 }

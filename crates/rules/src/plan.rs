@@ -123,6 +123,15 @@ impl DrawRule {
         }
     }
 
+    /// Whether nodes go on with a share of it when the fleet's store is away.
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        match self {
+            Self::LimitReq(_) | Self::Failures => false,
+            Self::Limit(limit) => limit.on_outage == OnOutage::Share,
+        }
+    }
+
     /// How a fleet counts the draw. A queue is exact: who waits for a turn needs the one order
     /// of all nodes.
     #[must_use]
