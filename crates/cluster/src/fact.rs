@@ -16,7 +16,7 @@ pub use command::{FactChange, FactCommand, FactExpect, FactRejected};
 pub(crate) use value::micros;
 pub use value::{
     Approval, ApprovalState, AuditAnchor, Departure, Fact, FactKey, FactKind, JoinToken,
-    LedgerCheckpoint, LedgerEpoch, Suspension,
+    LedgerCheckpoint, Suspension,
 };
 
 /// Every fact. Cheap to clone.

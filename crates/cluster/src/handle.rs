@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use config::{Applied, Command, Keyring, State};
 use model::{Clock, Entropy, NodeName};
+use parking_lot::Mutex;
 use rules::Snapshot;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use crate::board::Board;
 use crate::entry::Change;
 use crate::fact::{FactCommand, Facts};
 use crate::lead::{Lead, Leader};
+use crate::outage::Ears;
 use crate::publisher::compile;
 use crate::secret::Secrets;
 use crate::suspension::Desk;
@@ -54,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) stop: CancellationToken,
     /// Held while it is looked how far the members are.
     pub(crate) look: tokio::sync::Mutex<Option<(Instant, Vec<Member>)>>,
+    /// What is heard of the store of the fleet's counts.
+    pub(crate) outage: Mutex<Ears>,
     /// Makes join tokens; set where the node has peers.
     pub(crate) mint: OnceLock<Mint>,
 }

@@ -185,7 +185,7 @@ mod tests {
 
     use super::{Image, decode, encode};
     use crate::entry::{self, Batch, Proposal, ProposalId};
-    use crate::fact::{Fact, FactChange, FactCommand, FactExpect, LedgerEpoch};
+    use crate::fact::{Fact, FactChange, FactCommand, FactExpect};
     use crate::machine::Machine;
 
     fn machine() -> Machine {
@@ -194,7 +194,7 @@ mod tests {
         let value = json!({"nodes": {"10.0.0.1:80": 1}, "desc": "line\nbreak"});
         let put = Change::Put { key, value, expect: Expect::Any, stamp: Stamp::Now };
         let command = Command { at, base: None, force: false, changes: vec![put] };
-        let fact = Fact::LedgerEpoch(LedgerEpoch { epoch: 1, run: "r".to_owned() });
+        let fact = Fact::LedgerEpoch(rules::outage::Epoch::first());
         let set = FactChange::Set { id: "redis".to_owned(), fact, expect: FactExpect::Any };
         let facts = FactCommand { at, changes: vec![set] };
         let proposals = vec![

@@ -33,6 +33,7 @@ mod membership;
 mod metrics;
 mod network;
 mod news;
+mod outage;
 mod proposer;
 mod publisher;
 mod recent;
@@ -56,11 +57,12 @@ mod vault;
 pub use error::{Error, FactError, Kept, ProposeError, ReadError};
 pub use fact::{
     Approval, ApprovalState, AuditAnchor, Departure, Fact, FactChange, FactCommand, FactExpect,
-    FactKey, FactKind, FactRejected, Facts, JoinToken, LedgerCheckpoint, LedgerEpoch, Suspension,
+    FactKey, FactKind, FactRejected, Facts, JoinToken, LedgerCheckpoint, Suspension,
 };
 pub use handle::Handle;
 pub use home::{Home, HomeError, Sign};
 pub use membership::{Invitation, MembershipError, Place};
+pub use outage::Confirmed;
 pub use secret::Environment;
 pub use status::{ClusterId, Live, Member, MemberStatus, Role, Status};
 pub use suspension::{Reach, SuspensionError};

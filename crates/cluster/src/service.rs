@@ -114,6 +114,7 @@ impl Node {
             MessageKind::ReadIndex => Ok(json(&self.lead.confirm().await.ok())),
             MessageKind::Status => Ok(json(&self.own_status(Some(from)))),
             MessageKind::Members => Ok(json(&self.change_members_for(from, &read(body)?).await)),
+            MessageKind::Ledger => Ok(json(&self.hear_ledger(from, read(body)?).await)),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use config::{Compiler, Keyring};
+use parking_lot::Mutex;
 use rules::Snapshot;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -87,6 +88,7 @@ async fn run(
         members_turn: tokio::sync::Mutex::default(),
         members_term: AtomicU64::default(),
         clock: Arc::clone(&options.clock),
+        outage: Mutex::default(),
         mint: OnceLock::new(),
         tasks: task.tracker.clone(),
         stop: task.stop.clone(),

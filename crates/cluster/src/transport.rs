@@ -44,6 +44,8 @@ pub enum MessageKind {
     Status,
     /// A change of who belongs to the cluster, for the leader to make.
     Members,
+    /// How a node reaches the store of the fleet's counts.
+    Ledger,
 }
 
 /// The name of a peer, as its certificate proves it.

@@ -11,11 +11,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cluster::{
-    Fact, FactChange, FactCommand, FactExpect, FactKind, Kept, LedgerEpoch, Message, MessageKind,
-    ProposeError, ReadError, Role, Service,
+    Fact, FactChange, FactCommand, FactExpect, FactKind, Kept, Message, MessageKind, ProposeError,
+    ReadError, Role, Service,
 };
 use config::{Change, Command, Expect, Key, Kind, Rejected, Stamp};
 use model::{NodeName, Revision, Timestamp};
+use rules::outage::Epoch;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -232,7 +233,7 @@ async fn a_reader_anywhere_sees_every_change_that_was_answered() {
 }
 
 fn epoch(number: u64) -> FactCommand {
-    let fact = Fact::LedgerEpoch(LedgerEpoch { epoch: number, run: "run".to_owned() });
+    let fact = Fact::LedgerEpoch(Epoch { number, ..Epoch::first() });
     let change = FactChange::Set { id: "redis".to_owned(), fact, expect: FactExpect::Any };
     FactCommand { at: Timestamp::from_secs(number), changes: vec![change] }
 }
@@ -259,7 +260,7 @@ async fn a_learner_that_is_far_behind_is_sent_everything() {
     let Some(Fact::LedgerEpoch(kept)) = facts.get(FactKind::LedgerEpoch, "redis") else {
         panic!("{facts:?}");
     };
-    assert_eq!(kept.epoch, 299);
+    assert_eq!(kept.number, 299);
     assert_eq!(found.status().role, Role::Learner);
     fleet.stop().await;
 }
@@ -364,6 +365,7 @@ async fn a_message_that_is_newer_or_none_of_ours_is_refused() {
         MessageKind::Snapshot,
         MessageKind::Propose,
         MessageKind::Members,
+        MessageKind::Ledger,
     ];
     for kind in kinds {
         for (version, body) in [(2, "{}"), (1, "planted"), (1, "")] {

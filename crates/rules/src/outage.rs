@@ -27,7 +27,8 @@ pub struct Epoch {
     pub number: u64,
     /// Grows whenever somebody may not count any more who could before.
     pub era: u64,
-    /// Which life of the store counts, by when it began; 0: none is agreed on yet.
+    /// Which life of the store counts, by when it began; 0: none is agreed on yet. Where none ever
+    /// was, any.
     pub life: u64,
     pub mode: Mode,
     /// The nodes that keep to this, by their numbers, each with its name in the ledger. What they
@@ -73,10 +74,10 @@ pub enum Reach {
 }
 
 impl Epoch {
-    /// Before anything was agreed on.
+    /// Before anything was agreed on: nodes count in the store as each of them finds it.
     #[must_use]
     pub const fn first() -> Self {
-        Self { number: 1, era: 0, life: 0, mode: Mode::Store, members: BTreeMap::new() }
+        Self { number: 0, era: 0, life: 0, mode: Mode::Store, members: BTreeMap::new() }
     }
 
     /// Of how many equal parts a node has one; `None` for one that has no share.

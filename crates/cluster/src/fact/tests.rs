@@ -1,10 +1,10 @@
 //! What facts promise: single use, all or nothing, bounds.
 
 use model::Timestamp;
+use rules::outage::Epoch;
 
 use super::{
     Fact, FactChange, FactCommand, FactExpect, FactKey, FactKind, FactRejected, Facts, JoinToken,
-    LedgerEpoch,
 };
 
 fn token(expires: u64) -> Fact {
@@ -60,7 +60,7 @@ fn at_the_bound_only_what_is_over_makes_room() {
 #[test]
 fn a_bound_of_one_kind_does_not_touch_another() {
     let mut facts = Facts::default();
-    let epoch = |epoch| Fact::LedgerEpoch(LedgerEpoch { epoch, run: "r".to_owned() });
+    let epoch = |epoch| Fact::LedgerEpoch(Epoch { number: epoch, ..Epoch::first() });
     for number in 0..FactKind::LedgerEpoch.most() as u64 {
         facts
             .apply(&at(1, vec![set(&number.to_string(), epoch(number), FactExpect::Any)]))
@@ -75,7 +75,8 @@ fn a_bound_of_one_kind_does_not_touch_another() {
 #[test]
 fn what_is_too_large_is_refused() {
     let mut facts = Facts::default();
-    let fact = Fact::LedgerEpoch(LedgerEpoch { epoch: 1, run: "r".repeat(20_000) });
+    let members = [(1, "r".repeat(20_000))].into();
+    let fact = Fact::LedgerEpoch(Epoch { members, ..Epoch::first() });
     for change in [set("e", fact, FactExpect::Any), set("", token(1), FactExpect::Any)] {
         let refused = facts.apply(&at(1, vec![change])).unwrap_err();
         assert!(matches!(refused, FactRejected::Size { .. }), "{refused}");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{Revision, Timestamp};
+use rules::outage::Epoch;
 use serde::{Deserialize, Serialize};
 
 use super::FactRejected;
@@ -15,7 +16,7 @@ pub enum FactKind {
     Suspension,
     /// What a human was asked, and said.
     Approval,
-    /// Which life of a store of counts is valid.
+    /// Who counts a fleet's limits: its store, in which life, or each node its share.
     LedgerEpoch,
     /// What was spent up to a point, from which a store that forgot is restored.
     LedgerCheckpoint,
@@ -40,7 +41,7 @@ pub struct FactKey {
 pub enum Fact {
     Suspension(Suspension),
     Approval(Approval),
-    LedgerEpoch(LedgerEpoch),
+    LedgerEpoch(Epoch),
     LedgerCheckpoint(LedgerCheckpoint),
     AuditAnchor(AuditAnchor),
     JoinToken(JoinToken),
@@ -92,14 +93,6 @@ pub enum ApprovalState {
     Used {
         by: String,
     },
-}
-
-/// Which life of a store of counts is valid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedgerEpoch {
-    pub epoch: u64,
-    /// How the store names this life of its own.
-    pub run: String,
 }
 
 /// What was spent, up to a sequence number of a ledger.

@@ -15,6 +15,7 @@ pub(super) const fn to_wire(kind: MessageKind) -> Kind {
         MessageKind::ReadIndex => Kind::ReadIndex,
         MessageKind::Status => Kind::Status,
         MessageKind::Members => Kind::Members,
+        MessageKind::Ledger => Kind::Ledger,
     }
 }
 
@@ -29,6 +30,7 @@ pub(super) fn from_wire(kind: i32, version: u32, body: Bytes) -> Option<Message>
         Kind::ReadIndex => MessageKind::ReadIndex,
         Kind::Status => MessageKind::Status,
         Kind::Members => MessageKind::Members,
+        Kind::Ledger => MessageKind::Ledger,
     };
     Some(Message { kind, version, body })
 }
@@ -40,7 +42,8 @@ const fn is_raft(kind: MessageKind) -> bool {
         MessageKind::Propose
         | MessageKind::ReadIndex
         | MessageKind::Status
-        | MessageKind::Members => false,
+        | MessageKind::Members
+        | MessageKind::Ledger => false,
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Divergence, Machine};
 use crate::entry::{Batch, Change, Proposal, ProposalId, Verdict};
-use crate::fact::{Fact, FactChange, FactCommand, FactExpect, FactKind, LedgerEpoch};
+use crate::fact::{Fact, FactChange, FactCommand, FactExpect, FactKind};
 
 fn put(id: u8, name: &str) -> Proposal {
     let key = Key::new(Kind::Upstream, name);
@@ -18,7 +18,7 @@ fn put(id: u8, name: &str) -> Proposal {
 }
 
 fn epoch(id: u8, expect: FactExpect) -> Proposal {
-    let fact = Fact::LedgerEpoch(LedgerEpoch { epoch: 1, run: "r".to_owned() });
+    let fact = Fact::LedgerEpoch(rules::outage::Epoch::first());
     let change = FactChange::Set { id: "redis".to_owned(), fact, expect };
     let command = FactCommand { at: Timestamp::from_secs(1), changes: vec![change] };
     Proposal { id: ProposalId([id; 16]), change: Change::Facts(command) }

@@ -23,6 +23,7 @@ pub(crate) async fn keep(node: Arc<Node>, home: Home, (dir, address): (PathBuf, 
         node.keep_members(),
         node.tell_who_leads(),
         node.listen_to_leader(),
+        Box::pin(node.keep_ledger()),
     );
 }
 

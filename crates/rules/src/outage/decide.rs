@@ -28,7 +28,9 @@ pub fn decide(current: Option<&Epoch>, sight: &Sight<'_>) -> Option<Epoch> {
             next.members.insert(*node, report.name.clone());
         }
     }
-    if current.is_none() && next.members.is_empty() {
+    // Who does not speak of it yet may be of a release that knows nothing of it.
+    let is_new = |node| !next.members.contains_key(node);
+    if current.is_none() && sight.nodes.iter().any(is_new) {
         return None;
     }
     turn(&mut next, sight);

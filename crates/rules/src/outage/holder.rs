@@ -107,7 +107,10 @@ impl Holder {
     /// Until all have stopped counting under the number before, with none.
     #[must_use]
     pub fn number(&self, now: u64) -> Option<u64> {
-        let epoch = self.epoch.as_ref().filter(|epoch| self.belongs(epoch))?;
+        let Some(epoch) = &self.epoch else { return Some(0) };
+        if !self.belongs(epoch) {
+            return None;
+        }
         let is_begun = epoch.life != 0 || epoch.mode != Mode::Store;
         (is_begun || now >= self.ready).then_some(epoch.number)
     }
@@ -121,7 +124,9 @@ impl Holder {
     /// Whether this life of the store is the one that counts.
     #[must_use]
     pub fn counts(&self, life: u64) -> bool {
-        self.epoch.as_ref().is_some_and(|epoch| self.belongs(epoch) && epoch.life == life)
+        let Some(epoch) = &self.epoch else { return true };
+        let is_any = epoch.number == 0 && epoch.life == 0;
+        self.belongs(epoch) && (is_any || epoch.life == life)
     }
 
     /// Who is not known to keep to what is agreed on does not count.

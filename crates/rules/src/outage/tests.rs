@@ -62,7 +62,8 @@ fn a_life_that_a_majority_finds_counts_and_another_ones_does_not() {
     check(Some(&now), &[(1, AT), (2, new), (3, new)], Some((5, 9, Mode::Store)));
     let unknown = Epoch { life: 0, ..now };
     check(Some(&unknown), &[(1, new), (2, new), (3, AT)], Some((4, 9, Mode::Store)));
-    check(None, &[(1, new)], Some((0, 9, Mode::Store)));
+    check(None, &[(1, new), (2, new)], None);
+    check(None, &[(1, new), (2, new), (3, new)], Some((0, 9, Mode::Store)));
 }
 
 #[test]

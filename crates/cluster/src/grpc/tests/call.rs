@@ -21,6 +21,7 @@ async fn a_message_and_its_answer_cross() {
         MessageKind::ReadIndex,
         MessageKind::Status,
         MessageKind::Members,
+        MessageKind::Ledger,
     ] {
         let answer = a.call(&b.peer, message(kind, "text"), SOON).await.expect("an answer");
         assert_eq!(answer, crate::Message { version: 4, ..message(kind, "text") });
