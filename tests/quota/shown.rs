@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::harness::secure::whole;
-use crate::harness::{Certificate, Gate, Message, Secure, Setup, get};
+use crate::harness::{Certificate, Gate, Message, Origin, Secure, Setup, get};
 
 /// Two nodes of one upstream, each with a credential of its own that the gate keeps.
 struct Bench {
@@ -84,4 +84,28 @@ fn nodes_that_are_shown_two_credentials_are_counted_by_two() {
 #[test]
 fn a_call_that_goes_to_another_node_is_counted_by_what_that_is_shown() {
     assert_eq!(Bench::start(1, 4).shown(), ["first-token"; 4]);
+}
+
+#[test]
+fn a_quota_that_is_renamed_or_changed_goes_on_with_the_calls_that_were_made() {
+    let origin = Origin::start();
+    let gate = Gate::before(&origin.upstream());
+    let quota = |calls: u32, window: &str| {
+        json!({
+            "match": { "upstreams": ["only"] }, "per": "upstream", "quota": calls,
+            "window": window, "burst": calls,
+        })
+    };
+    let call = || get(&gate.http, "/", &[]);
+    gate.put("upstream_quotas/first", &quota(2, "1h"));
+    assert_eq!([call(), call(), call()].map(|answer| answer.status()), [200, 200, 429]);
+    gate.put("upstream_quotas/second", &quota(2, "1h"));
+    let path = "/apisix/admin/upstream_quotas/first";
+    assert_eq!(gate.administer(&["-X", "DELETE"], path).status(), 200);
+    assert_eq!(call().refusal(), (429, "quota.exceeded".to_owned()));
+    gate.put("upstream_quotas/second", &quota(10_000, "2h"));
+    // Both that were made, and itself.
+    let answer = call();
+    let rest = answer.field("ratelimit").unwrap_or_default();
+    assert!(rest.starts_with("\"upstream\";r=9997;"), "{answer}");
 }
