@@ -1,6 +1,7 @@
 //! Limits: everything a request draws on, taken in one step; a queued request waits its turn.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ledger::{Answer, Denial, Reservation};
 use model::{Code, Custom, Exhausted, Paid, Refusal, Retry};
@@ -17,11 +18,11 @@ use crate::trip::Trip;
 /// Proof that every limit and budget said yes. Only [`admit`] makes one.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    described: Described,
-    drawn: Drawn,
+    priced: Priced,
+    reservation: Reservation,
 }
 
-/// Proof that every limit said yes. Only this file makes one.
+/// Proof that every limit said yes before the price was asked for. Only [`draw_first`] makes one.
 #[derive(Debug)]
 pub(crate) struct Drawn {
     plan: Plan,
@@ -30,42 +31,57 @@ pub(crate) struct Drawn {
 
 impl Admitted {
     pub(crate) const fn described(&self) -> &Described {
-        &self.described
+        self.priced.described()
     }
 
     /// What the limits have left, for the answer's `RateLimit` fields.
     pub(crate) fn into_limits(self) -> (Plan, Reservation) {
-        (self.drawn.plan, self.drawn.reservation)
+        match self.priced.into_plan() {
+            (_, Some(drawn)) => (drawn.plan, drawn.reservation),
+            (plan, None) => (plan, self.reservation),
+        }
     }
 }
 
 /// Takes all that the request draws on and holds, or refuses it; then waits if a limit queues.
 pub(crate) async fn admit(trip: &mut Trip, priced: Priced) -> Result<Admitted, Refusal> {
-    let (described, plan, drawn) = priced.into_parts();
+    // Borrowed and not taken apart, so that the future holds it once.
+    let plan = priced.plan();
     trip.learnt().budgets = plan.holds.iter().map(unpaid).collect();
-    if let Some(drawn) = drawn {
-        // The limits were drawn on before the price was asked for: only the holds are left.
-        take(trip, &plan).await?;
-        return Ok(Admitted { described, drawn: *drawn });
+    if !priced.is_drawn() {
+        note(trip, plan);
     }
-    let drawn = draw(trip, plan).await?;
-    Ok(Admitted { described, drawn })
+    let reservation = take(trip, plan).await?;
+    if !reservation.turn.is_zero() {
+        Box::pin(wait(trip, reservation.turn)).await?;
+    }
+    Ok(Admitted { priced, reservation })
 }
 
-/// Takes a plan, or refuses it; then waits if a limit queues.
-pub(crate) async fn draw(trip: &mut Trip, plan: Plan) -> Result<Drawn, Refusal> {
-    trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
+/// Draws on the limits alone, before the price is asked for; then waits if one queues.
+pub(crate) async fn draw_first(trip: &mut Trip, plan: Plan) -> Result<Drawn, Refusal> {
+    note(trip, &plan);
     let reservation = take(trip, &plan).await?;
     if !reservation.turn.is_zero() {
-        if trip.core.shared.metrics.queued.get() >= QUEUED_MAX {
-            let detail = "too many requests wait for their turn on this node";
-            return Err(Refusal::new(Code::QueueFull, detail).retry(Retry::After(reservation.turn)));
-        }
-        let _waiting = Counted::new(&trip.core.shared.metrics.queued);
-        trip.learnt().timing.queued = reservation.turn;
-        tokio::time::sleep(reservation.turn).await;
+        wait(trip, reservation.turn).await?;
     }
     Ok(Drawn { plan, reservation })
+}
+
+fn note(trip: &mut Trip, plan: &Plan) {
+    trip.learnt().limits = plan.draws.iter().map(|draw| draw.rule.id()).collect();
+}
+
+/// Waits for the request's turn in the queues of its limits.
+async fn wait(trip: &mut Trip, turn: Duration) -> Result<(), Refusal> {
+    if trip.core.shared.metrics.queued.get() >= QUEUED_MAX {
+        let detail = "too many requests wait for their turn on this node";
+        return Err(Refusal::new(Code::QueueFull, detail).retry(Retry::After(turn)));
+    }
+    let _waiting = Counted::new(&trip.core.shared.metrics.queued);
+    trip.learnt().timing.queued = turn;
+    tokio::time::sleep(turn).await;
+    Ok(())
 }
 
 /// Takes a plan, all or nothing. What it holds the trip's end settles, whatever comes.

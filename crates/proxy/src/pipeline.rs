@@ -110,7 +110,7 @@ async fn travel(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result<Repl
         Judged::Answered(whole) => Ok(Reply::Whole(Box::new((*whole, None)))),
         Judged::Go(go) => {
             if let Some(flight) = &mut trip.flight {
-                repeat::depart(flight).await?;
+                Box::pin(repeat::depart(flight)).await?;
             }
             go.forward(trip, head).await
         }
@@ -157,11 +157,12 @@ async fn pass_stages(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result
     let identified: Identified = identify(trip, head, route)?;
     let described: Described = describe(trip, head, identified)?;
     let review = response::review(trip, head, &described);
-    let content = match repeat::asking(trip, head, &described)? {
-        None => Content::from(body),
+    let (described, content) = match repeat::asking(trip, head, &described)? {
+        None => (described, Content::from(body)),
         Some(asking) => {
-            match Box::pin(repeat::claim(trip, (&*head, &described), asking, body)).await? {
-                Claimed::Go(content) => content,
+            // Given away and back, so that the future keeps no room for it.
+            match Box::pin(repeat::claim(trip, head, described, asking, body)).await? {
+                Claimed::Go(described, content) => (described, content),
                 Claimed::Answered(whole) => return Ok(Judged::Answered(whole)),
             }
         }

@@ -13,7 +13,7 @@ use rules::plan::{Draft, Plan, plan};
 use rules::price::{Evidence, Needs, QuoteCall, Unpriced};
 use tokio_util::either::Either;
 
-use crate::admit::{Drawn, draw};
+use crate::admit::{Drawn, draw_first};
 use crate::body::Content;
 use crate::describe::Described;
 use crate::forward::ask;
@@ -31,8 +31,22 @@ pub(crate) struct Priced {
 }
 
 impl Priced {
-    pub(crate) fn into_parts(self) -> (Described, Plan, Option<Box<Drawn>>) {
-        (self.described, self.plan, self.drawn)
+    pub(crate) const fn described(&self) -> &Described {
+        &self.described
+    }
+
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Whether the limits were drawn on already.
+    pub(crate) const fn is_drawn(&self) -> bool {
+        self.drawn.is_some()
+    }
+
+    /// What is taken now, and what was before.
+    pub(crate) fn into_plan(self) -> (Plan, Option<Box<Drawn>>) {
+        (self.plan, self.drawn)
     }
 }
 
@@ -79,7 +93,7 @@ async fn learn(trip: &mut Trip, head: &Head, open: Open) -> Result<(Priced, Cont
     let (mut quotes, mut weights, mut failed) = (Vec::new(), Vec::new(), None);
     // A quote is a call too. Who may not call may not ask either, however often.
     let drawn =
-        if calls.is_empty() { None } else { Some(Box::new(draw(trip, draft.take_draws()).await?)) };
+        if calls.is_empty() { None } else { Some(draw_first(trip, draft.take_draws()).await?) };
     for (price, call) in calls {
         match ask(trip, head, &described, call).await {
             Ok(Some((answer, weight))) => {
@@ -94,7 +108,7 @@ async fn learn(trip: &mut Trip, head: &Head, open: Open) -> Result<(Priced, Cont
     // An upstream that does not say its price because it is away may do so later.
     let plan = draft.price(&evidence);
     let plan = plan.map_err(|unpriced| failed.unwrap_or_else(|| unknown(&unpriced)))?;
-    Ok((Priced { described, plan, drawn }, content))
+    Ok((Priced { described, plan, drawn: drawn.map(Box::new) }, content))
 }
 
 /// The quotes to ask for, as far as the request says enough.

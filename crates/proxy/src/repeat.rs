@@ -42,9 +42,10 @@ pub(crate) struct Flight {
 }
 
 /// What a request that was asked about may do.
+#[expect(clippy::large_enum_variant, reason = "most go on, and this does not wait anywhere")]
 pub(crate) enum Claimed {
     /// Go on, with what is to be sent.
-    Go(Content),
+    Go(Described, Content),
     /// It was answered before.
     Answered(Box<Whole>),
 }
@@ -123,7 +124,8 @@ fn key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
 /// Reads the request, and finds out whether it may go. What may is noted on its trip.
 pub(crate) async fn claim(
     trip: &mut Trip,
-    (head, described): (&Head, &Described),
+    head: &Head,
+    described: Described,
     asking: Asking<'_>,
     body: Incoming,
 ) -> Result<Claimed, Refusal> {
@@ -142,10 +144,10 @@ pub(crate) async fn claim(
     trip.learnt().received = held.as_slice().len() as u64;
     if let Some(rest) = rest {
         // Too large to be compared: it goes as one that no try was counted of.
-        return Ok(Claimed::Go(Content::begun(held.into_bytes(), Some(rest))));
+        return Ok(Claimed::Go(described, Content::begun(held.into_bytes(), Some(rest))));
     }
     let window = if asking.key.is_some() { asking.rule.window } else { asking.rule.retry_window };
-    let name = name(trip, (head, described), &asking, held.as_slice());
+    let name = name(trip, (head, &described), &asking, held.as_slice());
     let ask = Ask { name, asked: asking.asked, window };
     let content = |held: Held| Content::begun(held.into_bytes(), None);
     match settled(&shared, &ask).await {
@@ -154,7 +156,7 @@ pub(crate) async fn claim(
                 .pulse()
                 .map(|pulse| AbortOnDropHandle::new(trip.core.tasks.spawn(pulse.run())));
             trip.flight = Some(Box::new(Flight { flight, pulse, _under_way: under_way }));
-            Ok(Claimed::Go(content(held)))
+            Ok(Claimed::Go(described, content(held)))
         }
         Some(Claim::Answered(bytes)) => {
             let kept = Held::of(bytes, &shared.metrics.guarded);
@@ -165,7 +167,7 @@ pub(crate) async fn claim(
             Ok(Claimed::Answered(Box::new(whole)))
         }
         None | Some(Claim::Full) if asking.rule.passes_without_ledger => {
-            Ok(Claimed::Go(content(held)))
+            Ok(Claimed::Go(described, content(held)))
         }
         None | Some(Claim::Full) => Err(unavailable()),
         Some(Claim::Status(status)) => Err(not_kept(Some(status))),
