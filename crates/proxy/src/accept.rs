@@ -1,6 +1,5 @@
 //! A core's listeners: connections in, each with its deadlines, all of them bounded.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -184,13 +183,7 @@ where
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(Arc::clone(&line));
         }
-        let served = pipeline::serve(core, peer, request);
-        // Boxed, so that an idle connection does not keep the room of a request.
-        Box::pin(async move {
-            let mut response = served.await;
-            response.body_mut().hold(underway);
-            Ok::<_, Infallible>(response)
-        })
+        pipeline::serve(core, peer, request, underway)
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(BUFFER_BYTES);
@@ -244,12 +237,7 @@ where
     let line = Arc::<Line>::default();
     let service = service_fn(|request: Request<Incoming>| {
         let underway = line.begin_stream();
-        let served = pipeline::serve(&core, peer, request);
-        async move {
-            let mut response = served.await;
-            response.body_mut().hold(underway);
-            Ok::<_, Infallible>(response)
-        }
+        pipeline::serve(&core, peer, request, underway)
     });
     let mut builder = http2::Builder::new(tasks);
     builder

@@ -1,5 +1,6 @@
 //! The path of one request, whole.
 
+use std::convert::Infallible;
 use std::future::{poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use hyper::body::Incoming;
 use model::{Code, Refusal};
 use rules::response::Review;
 use rules::route::Route;
-use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use crate::admit::{Admitted, admit};
@@ -19,48 +19,74 @@ use crate::describe::{Described, describe};
 use crate::forward::forward;
 use crate::head::{self, Head};
 use crate::identify::{Identified, identify};
+use crate::park::Underway;
 use crate::price::{Priced, price};
 use crate::quota::{Granted, wait_turn};
 use crate::repeat::{self, Claimed, Reply, Whole};
 use crate::trip::{Peer, Trip};
 use crate::{respond, response, settle};
 
+/// The way of a request, to the head of its answer. Boxed, so that an idle connection does not keep
+/// the room of a request; and once, since what is boxed is moved.
+pub(crate) type Way = Pin<Box<dyn Future<Output = Served> + Send>>;
+
+/// What hyper is served.
+type Served = Result<Response<ResponseBody>, Infallible>;
+
 /// Carries a request from its head to the head of its answer. Never fails: what goes wrong is
-/// answered and recorded.
-///
-/// What a future is given it keeps room for until its end, so the head is read before it is made.
+/// answered and recorded. The connection is told that the request is under way as long as it is.
 pub(crate) fn serve(
     core: &Arc<Core>,
     peer: Peer,
     request: Request<Incoming>,
-) -> Either<impl Future<Output = Response<ResponseBody>> + use<>, Rare> {
+    underway: Underway,
+) -> Way {
     let Some(seat) = core.recorder.seat() else {
         core.shared.metrics.unrecorded.inc();
-        return Either::Right(Box::pin(ready(respond::without_a_seat())));
+        return Box::pin(ready(held(respond::without_a_seat(), underway)));
     };
-    let mut trip = Trip::begin(core, peer, seat, &request);
+    let trip = Trip::begin(core, peer, seat, &request);
     let may_be_a_repeat = repeat::may_be(&request);
     let (parts, body) = request.into_parts();
-    let mut head = match head::read(parts) {
+    let head = match head::read(parts) {
         Ok(head) => head,
-        Err(refusal) => return Either::Right(Box::pin(ready(respond::refuse(trip, &refusal)))),
+        Err(refusal) => {
+            return Box::pin(ready(held(respond::refuse(trip, &refusal), underway)));
+        }
     };
     if may_be_a_repeat {
-        return Either::Right(Box::pin(serve_to_the_end(Arc::clone(core), trip, head, body)));
+        let served = serve_to_the_end(Arc::clone(core), trip, head, body);
+        return Box::pin(async move { held(served.await, underway) });
     }
-    Either::Left(async move {
+    Box::pin(carry((trip, underway), head, body))
+}
+
+/// Carries a request that is read. What a future is given it keeps room for until its end, so the
+/// head is read before it is made.
+#[expect(clippy::manual_async_fn, reason = "an async function keeps room for its arguments twice")]
+fn carry(
+    (mut trip, underway): (Trip, Underway),
+    mut head: Head,
+    body: Incoming,
+) -> impl Future<Output = Served> + Send {
+    async move {
         let answered = match judge(&mut trip, &mut head, body).await {
-            Ok(Judged::Go(go)) if trip.has_price() => return serve_priced(trip, head, go).await,
+            Ok(Judged::Go(go)) if trip.has_price() => {
+                return held(serve_priced(trip, head, go).await, underway);
+            }
             Ok(Judged::Go(go)) => go.forward(&mut trip, &mut head).await,
             Ok(Judged::Answered(whole)) => Ok(Reply::Whole(Box::new((*whole, None)))),
             Err(refusal) => Err(refusal),
         };
-        respond(trip, answered)
-    })
+        held(respond(trip, answered), underway)
+    }
 }
 
-/// The way of a request that few take.
-pub(crate) type Rare = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
+/// The answer, which keeps its connection from being taken for idle while it lives.
+fn held(mut answer: Response<ResponseBody>, underway: Underway) -> Served {
+    answer.body_mut().hold(underway);
+    Ok(answer)
+}
 
 /// Carries a request whose client may hang up and come back for the answer: what is begun is ended.
 async fn serve_to_the_end(
@@ -186,19 +212,18 @@ fn choose_route(trip: &mut Trip, head: &Head) -> Result<Arc<Route>, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arc, Core, Incoming, Peer, Request, serve};
+    use super::{Head, Incoming, Trip, Underway, carry};
 
     /// The size of what a function returns.
     fn size<A, B, C, R>(_: impl Fn(A, B, C) -> R) -> usize {
         size_of::<R>()
     }
 
-    /// hyper moves the future of a request several times: what is rare belongs into a box.
+    /// It is moved into its box: what is rare belongs into a box of its own.
     #[test]
     fn the_future_of_a_request_is_small() {
-        let size = size(|core: Arc<Core>, peer: Peer, request: Request<Incoming>| {
-            serve(&core, peer, request)
-        });
+        let size =
+            size(|trip: (Trip, Underway), head: Head, body: Incoming| carry(trip, head, body));
         assert!(size <= 5_120, "{size} bytes");
     }
 }

@@ -1,6 +1,5 @@
 //! Answers: the upstream's passed on, or a refusal that every client understands.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -318,33 +317,63 @@ fn rate_limits(
     if plan.draws.is_empty() && rest.is_none() {
         return;
     }
-    let (mut policy, mut left) = (String::new(), String::new());
+    // As much as two usual limits say.
+    let (mut policy, mut left) = (String::with_capacity(64), String::with_capacity(64));
     for (draw, taken) in plan.draws.iter().zip(&reservation.taken) {
         let Some(taken) = taken else { continue };
-        let separator = if policy.is_empty() { "" } else { ", " };
         let name = draw.rule.name();
-        let window = draw.bucket.time_to_full().unwrap_or(Duration::MAX);
-        // Writing to a string does not fail.
-        let _ = write!(policy, "{separator}\"{name}\";q={}", draw.bucket.burst().0);
-        if window != Duration::MAX {
-            let _ = write!(policy, ";w={}", whole_seconds(window));
-        }
-        let _ = write!(left, "{separator}\"{name}\";r={}", taken.left.0);
-        if taken.more != Duration::MAX {
-            let _ = write!(left, ";t={}", whole_seconds(taken.more));
-        }
+        push_item(
+            &mut policy,
+            name,
+            ("q", draw.bucket.burst().0),
+            ("w", draw.bucket.time_to_full()),
+        );
+        push_item(&mut left, name, ("r", taken.left.0), ("t", Some(taken.more)));
     }
     if let Some(Rest { rule, left: rest, more }) = rest {
-        let separator = if policy.is_empty() { "" } else { ", " };
-        let window = rule.window.div_ceil(1_000);
-        let _ = write!(policy, "{separator}\"{POLICY}\";q={};w={window}", rule.quota);
-        let _ = write!(left, "{separator}\"{POLICY}\";r={rest};t={}", whole_seconds(*more));
+        let window = Duration::from_millis(rule.window);
+        push_item(&mut policy, POLICY, ("q", rule.quota), ("w", Some(window)));
+        push_item(&mut left, POLICY, ("r", *rest), ("t", Some(*more)));
     }
     for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
         if let (false, Ok(value)) = (text.is_empty(), HeaderValue::try_from(text)) {
             headers.insert(name, value);
         }
     }
+}
+
+/// Adds an item of a list: a name, an amount, and a time in whole seconds unless that never comes. Each
+/// answer pays for it, so nothing is formatted.
+fn push_item(
+    list: &mut String,
+    name: &str,
+    amount: (&str, u64),
+    (unit, time): (&str, Option<Duration>),
+) {
+    list.push_str(if list.is_empty() { "\"" } else { ", \"" });
+    list.push_str(name);
+    list.push('"');
+    push_parameter(list, amount);
+    if let Some(time) = time.filter(|time| *time != Duration::MAX) {
+        push_parameter(list, (unit, whole_seconds(time)));
+    }
+}
+
+fn push_parameter(list: &mut String, (name, mut value): (&str, u64)) {
+    let (mut digits, mut length) = ([0; 20], 0);
+    for digit in digits.iter_mut().rev() {
+        // A remainder of ten is one digit.
+        *digit = b'0' + u8::try_from(value % 10).unwrap_or_default();
+        (value, length) = (value / 10, length + 1);
+        if value == 0 {
+            break;
+        }
+    }
+    let digits = digits.get(digits.len() - length..).unwrap_or_default();
+    list.push(';');
+    list.push_str(name);
+    list.push('=');
+    list.push_str(std::str::from_utf8(digits).unwrap_or_default());
 }
 
 fn whole_seconds(duration: Duration) -> u64 {
@@ -371,3 +400,23 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, push_item};
+
+    #[test]
+    fn items_stand_behind_each_other_with_what_is_known() {
+        let mut list = String::new();
+        for (amount, time) in [
+            (0, Some(Duration::ZERO)),
+            (120, Some(Duration::from_millis(59_001))),
+            (u64::MAX, None),
+            (10, Some(Duration::MAX)),
+        ] {
+            push_item(&mut list, "a", ("r", amount), ("t", time));
+        }
+        let expected = "\"a\";r=0;t=0, \"a\";r=120;t=60, \"a\";r=18446744073709551615, \"a\";r=10";
+        assert_eq!(list, expected);
+    }
+}
