@@ -77,6 +77,11 @@ pub fn masked_arguments(query: &str, is_secret: &dyn Fn(&str) -> bool) -> Option
     Some(masked.collect::<Vec<_>>().join("&"))
 }
 
+/// Every argument as it stands: name and value.
+pub fn each_argument(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').map(argument)
+}
+
 /// Name and value of an argument.
 fn argument(pair: &str) -> (&str, &str) {
     pair.split_once('=').unwrap_or((pair, ""))

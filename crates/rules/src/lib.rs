@@ -14,6 +14,7 @@ pub mod operation;
 pub mod outage;
 pub mod plan;
 pub mod plugin;
+pub mod policy;
 pub mod price;
 pub mod quota;
 pub mod record;
