@@ -246,6 +246,8 @@ const fn id_member(kind: Kind) -> &'static str {
         | Kind::Limit
         | Kind::UpstreamQuota
         | Kind::Response
+        | Kind::Zone
+        | Kind::Policy
         | Kind::Price
         | Kind::Budget => "id",
     }

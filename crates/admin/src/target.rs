@@ -148,9 +148,10 @@ pub(crate) fn check_method(kind: Kind, method: &Method) -> Result<(), Failure> {
         | Kind::Price
         | Kind::Budget
         | Kind::Response
-        | Kind::UpstreamQuota => &[],
+        | Kind::UpstreamQuota
+        | Kind::Policy => &[],
         Kind::Consumer | Kind::Credential => &[Method::POST, Method::PATCH],
-        Kind::ConsumerGroup | Kind::Secret => &[Method::POST],
+        Kind::ConsumerGroup | Kind::Secret | Kind::Zone => &[Method::POST],
     };
     if off.contains(method) {
         return Err(Failure::MethodOff { method: method.clone(), kind: kind.words() });

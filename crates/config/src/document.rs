@@ -19,6 +19,7 @@ pub(crate) mod consumer_group;
 pub(crate) mod credential;
 mod head;
 pub(crate) mod limit;
+mod policy;
 mod price;
 pub(crate) mod quota;
 mod repeat;
@@ -27,6 +28,7 @@ pub(crate) mod route;
 pub(crate) mod secret;
 mod selector;
 pub(crate) mod upstream;
+mod zone;
 
 pub(crate) use head::{CREATED, UPDATED, forbidden_times};
 
@@ -41,6 +43,8 @@ pub(crate) enum Document {
     Credential(credential::Document),
     Limit(Arc<rules::limit::Limit>),
     UpstreamQuota(Arc<rules::quota::Quota>),
+    Zone(rules::policy::Zone),
+    Policy(Box<policy::Document>),
     Price(Arc<rules::price::Price>),
     Budget(Arc<rules::budget::Budget>),
     Response(Arc<rules::response::Response>),
@@ -104,6 +108,11 @@ const fn shape(kind: Kind) -> Shape {
         Kind::UpstreamQuota => Shape {
             read: |r, v| quota::read(r, v).map(Arc::new).map(Document::UpstreamQuota),
             links: quota::links,
+        },
+        Kind::Zone => Shape { read: |r, v| zone::read(r, v).map(Document::Zone), links: none },
+        Kind::Policy => Shape {
+            read: |r, v| policy::read(r, v).map(Box::new).map(Document::Policy),
+            links: policy::links,
         },
     }
 }

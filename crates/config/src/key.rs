@@ -64,6 +64,10 @@ kinds! {
     Response => "responses", "response", "response", None;
     /// What an upstream lets everybody on one credential do.
     UpstreamQuota => "upstream_quotas", "upstream_quota", "upstream quota", None;
+    /// The name of a zone.
+    Zone => "zones", "zone", "zone", None;
+    /// What agents may do.
+    Policy => "policies", "policy", "policy", None;
 }
 
 impl Kind {
@@ -147,6 +151,8 @@ impl Key {
             | Kind::Limit
             | Kind::UpstreamQuota
             | Kind::Response
+            | Kind::Zone
+            | Kind::Policy
             | Kind::Price
             | Kind::Budget => "id",
         }

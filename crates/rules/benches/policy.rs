@@ -153,7 +153,7 @@ fn text() -> String {
         write!(
             text,
             r#"permit (principal in Team::"team-{team}", action in Action::"effect:read", resource);
-            permit (principal in Team::"team-{team}", action in Action::"dns", resource)
+            permit (principal in Team::"team-{team}", action == Action::"dns.records.create", resource)
                 unless {{ context.body has type && context.body.type == "MX" }};
             forbid (principal in Team::"team-{team}", action in Action::"zones.settings", resource)
                 when {{ context.path like "*/never" }};"#

@@ -5,6 +5,7 @@ use model::Revision;
 use crate::budget::BudgetIndex;
 use crate::identity::Agents;
 use crate::limit::LimitIndex;
+use crate::policy::Policies;
 use crate::price::PriceIndex;
 use crate::quota::QuotaIndex;
 use crate::response::ResponseIndex;
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub responses: ResponseIndex,
     /// What upstreams let everybody on one credential do.
     pub quotas: QuotaIndex,
+    /// What agents may do; nothing is judged by them where the document has none.
+    pub policies: Policies,
     /// What this node keeps for hosts; a few, searched in turn.
     pub credentials: Vec<HostCredential>,
     /// References to secrets that this node could not resolve, by the place that names them.

@@ -42,6 +42,8 @@ pub(crate) fn path(kind: Kind, id: &str) -> Result<String> {
             | Kind::Limit
             | Kind::UpstreamQuota
             | Kind::Response
+            | Kind::Zone
+            | Kind::Policy
             | Kind::Price
             | Kind::Budget,
             _,

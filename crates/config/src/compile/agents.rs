@@ -52,7 +52,9 @@ impl AgentsMemory {
                 | Kind::Price
                 | Kind::Budget
                 | Kind::Response
-                | Kind::UpstreamQuota => {}
+                | Kind::UpstreamQuota
+                | Kind::Zone
+                | Kind::Policy => {}
             }
         }
         for key in consumers {

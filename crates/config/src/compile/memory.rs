@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rules::budget::BudgetIndex;
 use rules::limit::LimitIndex;
+use rules::policy::Policies;
 use rules::price::PriceIndex;
 use rules::quota::QuotaIndex;
 use rules::response::ResponseIndex;
@@ -41,6 +42,7 @@ pub(super) struct Memory {
     budgets: BudgetIndex,
     prices: PriceIndex,
     responses: ResponseIndex,
+    policies: Policies,
 }
 
 /// The opened resources of a kind, in the order of their ids.
@@ -72,6 +74,7 @@ impl Memory {
         self.agents.renew(&self.state, &self.opened, &stale);
         self.agents.finish(&self.state, sources);
         self.renew_selected(&stale);
+        self.renew_policies(&stale);
         let faults = self.opened.faults();
         let compiled = if faults.is_empty() { Ok(self.snapshot()) } else { Err(faults) };
         (self, compiled)
@@ -95,6 +98,33 @@ impl Memory {
         if is_stale(Kind::Response) {
             self.responses = ResponseIndex::build(documents!(self, Response));
         }
+    }
+
+    /// Files the policies anew where one of them, or a zone, is not as it was. A document that has
+    /// any is judged by them, also when all are disabled: to disable one must not open the gate.
+    fn renew_policies(&mut self, stale: &BTreeSet<Key>) {
+        if !stale.iter().any(|key| matches!(key.kind, Kind::Policy | Kind::Zone)) {
+            return;
+        }
+        let zones = self.opened.of(Kind::Zone).filter_map(|(_, document)| match document {
+            Document::Zone(zone) => Some(zone.clone()),
+            _ => None,
+        });
+        let texts = self.opened.of(Kind::Policy).filter_map(|(_, document)| match document {
+            Document::Policy(document) => Some(document),
+            _ => None,
+        });
+        let mut enabled = Vec::new();
+        let mut is_judged = false;
+        for document in texts {
+            is_judged = true;
+            if !document.is_disabled {
+                enabled.extend(document.text.policies.iter().map(Arc::clone));
+            }
+        }
+        let zones: Vec<_> = zones.collect();
+        self.policies =
+            if is_judged { Policies::new(enabled, &zones) } else { Policies::default() };
     }
 
     /// The resources that must be opened again: those that are not as they were, those whose
@@ -123,6 +153,7 @@ impl Memory {
             prices: self.prices.clone(),
             responses: self.responses.clone(),
             quotas: self.quotas.clone(),
+            policies: self.policies.clone(),
             credentials: Vec::new(),
             unresolved: unresolved.into_iter().map(|(_, unresolved)| unresolved).collect(),
         }

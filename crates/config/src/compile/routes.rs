@@ -36,6 +36,8 @@ impl RoutesMemory {
                 | Kind::Limit
                 | Kind::UpstreamQuota
                 | Kind::Response
+                | Kind::Zone
+                | Kind::Policy
                 | Kind::Price
                 | Kind::Budget => {}
             }

@@ -18,6 +18,7 @@ use rules::variable::Variable;
 use serde_json::{Value, json};
 
 mod money;
+mod policy;
 mod quota;
 
 use super::compile;

@@ -589,6 +589,28 @@ fn an_upstream_quota_is_checked() {
     check("quota", json!(10_000_001), "/quota: expected 10000001 to be at most 10000000");
 }
 
+#[test]
+fn a_zone_is_checked() {
+    let id = "023e105f4ecef8ad9ca31a8372d0c353";
+    check_kind(Kind::Zone, "example.com", json!({"zone_id": id, "account_id": id}), &[]);
+    let faults = ["/account_id: is too short", "/zone_id: expected 32 hexadecimal digits"];
+    let wrong = json!({"zone_id": id.to_uppercase(), "account_id": "1"});
+    check_kind(Kind::Zone, "example.com", wrong, &faults);
+    check_kind(Kind::Zone, "Example.com", json!({"zone_id": id}), &["/id: a zone's name"]);
+}
+
+#[test]
+fn every_fault_of_a_policy_has_its_line() {
+    let text = "permit (principal, action, resource);\n\
+        forbid (principal, action == Action::\"dns.record.list\", resource);\n\
+        forbid (principal, action, resource) when { context.bdy has x };";
+    let faults = ["/text: line 2:39: there is no action", "/text: line 3:45: attribute `bdy`"];
+    check_kind(Kind::Policy, "1", json!({"text": text}), &faults);
+    check_kind(Kind::Policy, "1", json!({"text": ""}), &["/text: is too short"]);
+    let (whole, _) = text.split_once('\n').unwrap();
+    check_kind(Kind::Policy, "1", json!({"text": whole, "disabled": true, "desc": "d"}), &[]);
+}
+
 /// A limit of one token with these further members.
 #[expect(clippy::needless_pass_by_value, reason = "the cases read better")]
 fn check_limit(members: Value, expected: &[&str]) {

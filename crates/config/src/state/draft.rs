@@ -107,7 +107,7 @@ impl Draft {
         let key = Key::created(kind, self.next);
         let words = kind.words();
         let fault = match kind {
-            Kind::Consumer | Kind::Credential | Kind::Secret => {
+            Kind::Consumer | Kind::Credential | Kind::Secret | Kind::Zone => {
                 Some(Fault::new("", format!("a {words} cannot be made without an id")))
             }
             Kind::Route
@@ -116,6 +116,7 @@ impl Draft {
             | Kind::Limit
             | Kind::UpstreamQuota
             | Kind::Response
+            | Kind::Policy
             | Kind::Price
             | Kind::Budget => None,
         };

@@ -242,6 +242,14 @@ fn a_limit_names_what_is_there_and_what_it_names_stays() {
     check_link("upstream_quotas/1", weighted, "/weights/agents/bob", "agents/bob", json!({}));
     let classed = with("classes", json!({"bulk": {"teams": ["dns"]}}));
     check_link("upstream_quotas/1", classed, "/classes/bulk/teams/0", "teams/dns", json!({}));
+    let policy = |who: &str| json!({"text": format!("permit ({who});")});
+    let agent = policy("principal == Agent::\"bob\", action, resource");
+    check_link("policies/1", agent, "/text", "agents/bob", json!({}));
+    let team = policy("principal in Team::\"dns\", action, resource");
+    check_link("policies/1", team, "/text", "teams/dns", json!({}));
+    let zone = policy("principal, action, resource in Zone::\"a.example\"");
+    let declared = json!({"zone_id": "0".repeat(32)});
+    check_link("policies/1", zone, "/text", "zones/a.example", declared);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use cedar_policy::RestrictedExpression;
+use model::{Amount, Unit};
 use serde_json::{Value, json};
 
 /// What a value is, as far as it is known.
@@ -160,6 +161,21 @@ pub(crate) fn decimal(text: &str) -> Option<String> {
     (part.len() <= 4 && padded.parse::<i64>().is_ok()).then_some(made)
 }
 
+/// An amount as prices are compared: rounded up to four digits behind the point.
+#[must_use]
+pub fn price_text(amount: Amount, unit: &Unit) -> String {
+    let parts = i128::from(amount.parts());
+    let places = unit.places();
+    let fine = if places > 4 {
+        let step = 10_i128.pow(places - 4);
+        parts.div_euclid(step) + i128::from(parts.rem_euclid(step) > 0)
+    } else {
+        parts * 10_i128.pow(4 - places)
+    };
+    let sign = if fine < 0 { "-" } else { "" };
+    format!("{sign}{}.{:04}", fine.abs() / 10_000, fine.abs() % 10_000)
+}
+
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -187,7 +203,21 @@ impl std::fmt::Display for Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, decimal};
+    use model::{Amount, Unit};
+
+    use super::{Kind, decimal, price_text};
+
+    #[test]
+    fn a_price_is_rounded_up() {
+        let usd = Unit::parse("USD").unwrap();
+        for (parts, expected) in
+            [(15_000_000, "15.0000"), (15_000_001, "15.0001"), (99, "0.0001"), (0, "0.0000")]
+        {
+            assert_eq!(price_text(Amount::from_parts(parts).unwrap(), &usd), expected);
+        }
+        let three = Amount::from_parts(3).unwrap();
+        assert_eq!(price_text(three, &Unit::requests()), "3.0000");
+    }
 
     #[test]
     fn a_decimal_is_exact_or_none() {

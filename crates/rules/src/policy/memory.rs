@@ -47,6 +47,30 @@ struct Remembered {
     answers: HashMap<(usize, &'static str), HashMap<Box<str>, Judged>>,
 }
 
+/// What somebody may do, before there is a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    Never,
+    /// What it is done to, or how, decides.
+    Depends,
+    /// A policy may ask a group first.
+    Asks,
+    Always,
+}
+
+impl Outlook {
+    /// The word for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Depends => "depends",
+            Self::Asks => "asks",
+            Self::Always => "always",
+        }
+    }
+}
+
 /// What is said to a question.
 #[derive(Clone, Debug)]
 pub enum Judged {
@@ -117,6 +141,40 @@ impl Policies {
         let Some(set) = &self.0 else { return Vec::new() };
         let places = set.candidates(who, action, what);
         places.iter().filter_map(|place| set.policies.get(*place)).map(Arc::clone).collect()
+    }
+
+    /// What somebody may do with a call, as far as it can be said without a request.
+    #[must_use]
+    pub fn outlook(&self, identity: Option<&Identity>, action: usize) -> (Outlook, Vec<Arc<str>>) {
+        let who = principal(identity);
+        let is_unknown = Vocabulary::get().action(action).is_some_and(|of| of.is_unknown());
+        let about = |policy: &&Arc<Policy>| {
+            !policy.is_shadow
+                && policy.calls.contains(action)
+                && (policy.forbids || policy.names_unknown || !is_unknown)
+                && policy.principal.accepts(&who)
+        };
+        let about = self.all().iter().filter(about);
+        let (forbids, permits): (Vec<&Arc<Policy>>, Vec<&Arc<Policy>>) =
+            about.partition(|policy| policy.forbids);
+        let ids = |policies: &[&Arc<Policy>]| {
+            policies.iter().map(|policy| Arc::clone(&policy.id)).collect::<Vec<_>>()
+        };
+        let is_plain = |policy: &&Arc<Policy>| policy.is_plain();
+        let shut: Vec<&Arc<Policy>> = forbids.iter().copied().filter(is_plain).collect();
+        let all: Vec<&Arc<Policy>> = permits.iter().chain(&forbids).copied().collect();
+        let outlook = if !shut.is_empty() {
+            return (Outlook::Never, ids(&shut));
+        } else if permits.is_empty() {
+            Outlook::Never
+        } else if permits.iter().any(|policy| policy.ask.is_some()) {
+            Outlook::Asks
+        } else if forbids.is_empty() && permits.iter().any(|policy| policy.is_plain()) {
+            Outlook::Always
+        } else {
+            Outlook::Depends
+        };
+        if outlook == Outlook::Never { (outlook, Vec::new()) } else { (outlook, ids(&all)) }
     }
 
     /// What a zone's id, or another resource, is in.

@@ -41,12 +41,17 @@ pub struct Policy {
     pub(crate) cedar: cedar_policy::Policy,
 }
 
+impl Policy {
+    /// Whether it holds whatever is acted on, and however.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.has_conditions && self.resource == Slot::default()
+    }
+}
+
 /// The policies of one document.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyText {
     pub policies: Vec<Arc<Policy>>,
-    /// Agents, teams, zones and others that are named, as type and id.
-    pub entities: BTreeSet<Uid>,
 }
 
 /// What is wrong with a text, and where.
@@ -92,7 +97,7 @@ impl PolicyText {
             let written = policy.to_cedar().unwrap_or_default();
             from += text.get(from..).and_then(|rest| rest.find(&written)).unwrap_or_default();
             let source = Source { document, text, from, place: place(policy) };
-            let (made, found) = source.read(policy, &mut parsed.entities);
+            let (made, found) = source.read(policy);
             flaws.extend(found);
             if let Some(made) = made {
                 if !ids.insert(Arc::clone(&made.id)) {
@@ -106,6 +111,19 @@ impl PolicyText {
         flaws.sort();
         flaws.dedup();
         if flaws.is_empty() { Ok(parsed) } else { Err(flaws) }
+    }
+}
+
+impl PolicyText {
+    /// The agents, teams, zones and others that a text names, without a judgement of it; nothing where it cannot be read.
+    #[must_use]
+    pub fn entities(text: &str) -> BTreeSet<Uid> {
+        let Ok(set) = PolicySet::from_str(text) else { return BTreeSet::new() };
+        let literals = set.policies().flat_map(cedar_policy::Policy::entity_literals);
+        literals
+            .map(|uid| Uid::new(&uid.type_name().to_string(), uid.id().unescaped()))
+            .filter(|uid| &*uid.kind != "Action")
+            .collect()
     }
 }
 
@@ -125,11 +143,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn read(
-        self,
-        policy: &cedar_policy::Policy,
-        entities: &mut BTreeSet<Uid>,
-    ) -> (Option<Policy>, Vec<Flaw>) {
+    fn read(self, policy: &cedar_policy::Policy) -> (Option<Policy>, Vec<Flaw>) {
         let Ok(json) = policy.to_json() else {
             return (None, vec![at(self.text, self.from, "cannot be read")]);
         };
@@ -154,7 +168,6 @@ impl Source<'_> {
         if flaws.is_empty() {
             flaws = self.validate(policy, (&calls, &named), &walk.reads);
         }
-        entities.extend(named.into_iter().filter(|uid| &*uid.kind != "Action"));
         let id = notes.id.map_or_else(|| self.place.to_string(), str::to_owned);
         let id: Arc<str> = Arc::from(format!("{}/{id}", self.document));
         let Some(cedar) = renamed(&json, &id, walk.reads.body.as_ref()) else {
