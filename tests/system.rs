@@ -13,6 +13,7 @@ mod head;
 mod identity;
 mod limit;
 mod operation;
+mod policy;
 mod price;
 mod quota;
 mod records;

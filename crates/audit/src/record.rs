@@ -12,6 +12,8 @@
 //! | `client` | `ip` and `port` of the client's connection |
 //! | `scheme`, `protocol`, `method`, `host`, `path`, `query` | as the client sent them; credentials in the query masked |
 //! | `route` | the id of the route |
+//! | `decision`, `policy` | what policies decided, `permit`, `ask`, `refuse`, `failed` or `unreadable`, and which of them |
+//! | `shadow_decision`, `shadow_policy` | what they would have decided with those that are only reported, where that is another thing |
 //! | `operation` | the operation's name, where the upstream's API has names for its calls; else `unknown` |
 //! | `limits` | the limits it drew on |
 //! | `budgets` | the budgets that bind it: `budget`, `unit`, `held` before it left, and `charged`; decimals of the unit |
@@ -62,6 +64,14 @@ fn write_request(object: &mut Object<'_>, outcome: &Outcome) {
     object.maybe_text("query", outcome.query.as_deref());
     object.maybe_text("route", outcome.route.as_ref().map(|id| id.as_str()));
     object.maybe_text("operation", outcome.operation.as_deref());
+    if let Some(ruling) = &outcome.ruling {
+        object.text("decision", ruling.kind.as_str());
+        object.maybe_text("policy", ruling.policy.as_deref());
+        if let Some(shadow) = &ruling.shadow {
+            object.text("shadow_decision", shadow.kind.as_str());
+            object.maybe_text("shadow_policy", shadow.policy.as_deref());
+        }
+    }
     if !outcome.limits.is_empty() {
         object.texts("limits", outcome.limits.iter().map(|id| id.as_str()));
     }

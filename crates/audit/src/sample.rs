@@ -38,6 +38,7 @@ pub(crate) fn outcome(number: u128) -> Outcome {
             credential: None,
         }),
         operation: Some("zones.list".into()),
+        ruling: None,
         limits: vec![model::LimitId::new("routes/1")],
         budgets: vec![model::Paid {
             budget: model::BudgetId::new("acme"),

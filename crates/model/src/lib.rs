@@ -19,8 +19,10 @@ pub use budget::{Amount, AmountError, BudgetId, PriceId, ReservationId, Unit};
 pub use entropy::{Entropy, SystemEntropy};
 pub use identity::{AgentId, CredentialId, Identity, OrganisationId, RunId, TeamId};
 pub use limit::{Bucket, BucketError, LimitId, QuotaId, Rate, RateError, Tokens};
-pub use outcome::{Attempt, Ending, Outcome, Paid, Protocol, RequestId, Scheme, Timing, Trace};
-pub use refusal::{Code, Custom, Exhausted, Grade, Refusal, RefusalBody, Retry};
+pub use outcome::{
+    Attempt, Ending, Outcome, Paid, Protocol, RequestId, Ruling, RulingKind, Scheme, Timing, Trace,
+};
+pub use refusal::{Code, Custom, Exhausted, Grade, Refusal, RefusalBody, Retry, Ruled};
 pub use response::ResponseId;
 pub use route::{NodeName, Revision, RouteId, UpstreamId};
 pub use secret::Secret;

@@ -107,6 +107,46 @@ pub struct Attempt {
     pub status: Option<u16>,
 }
 
+/// What policies decided on a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    pub kind: RulingKind,
+    /// The policy that decided; `None` where none permits the request.
+    pub policy: Option<Arc<str>>,
+    /// What it would be with the policies that are only reported, where that is another one.
+    pub shadow: Option<Box<Self>>,
+}
+
+/// What policies may decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RulingKind {
+    Permit,
+    Ask,
+    Refuse,
+    /// A policy could not be evaluated.
+    Failed,
+    /// What a policy reads could not be read.
+    Unreadable,
+}
+
+impl RulingKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Permit, Self::Ask, Self::Refuse, Self::Failed, Self::Unreadable];
+
+    /// The name in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Permit => "permit",
+            Self::Ask => "ask",
+            Self::Refuse => "refuse",
+            Self::Failed => "failed",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// What a request came to for one budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paid {
@@ -162,6 +202,8 @@ pub struct Outcome {
     /// The operation's name, where the upstream speaks an API whose calls have names; `unknown` for
     /// a call that has none.
     pub operation: Option<Cow<'static, str>>,
+    /// What policies decided; `None` where nothing is judged by policy.
+    pub ruling: Option<Box<Ruling>>,
     /// The limits that were drawn on: the ids of `limits`, and the places of `limit-req`.
     pub limits: Vec<LimitId>,
     /// The budgets that bind it.

@@ -46,6 +46,18 @@ codes! {
     IdentityThrottled => "identity.throttled",
     /// The agent, its team or everybody is suspended.
     IdentitySuspended => "identity.suspended",
+    /// A policy forbids it, or none permits it.
+    PolicyRefused => "policy.refused",
+    /// A group must be asked first.
+    PolicyAsk => "policy.ask",
+    /// A policy could not be evaluated.
+    PolicyFailed => "policy.error",
+    /// A policy reads the body, and it cannot be read in one way.
+    PolicyBodyUnreadable => "policy.body_unreadable",
+    /// A policy reads the body, and it is longer than can be judged.
+    PolicyBodyTooLarge => "policy.body_too_large",
+    /// A policy reads a header or an argument that cannot be read in one way.
+    PolicyRequestUnreadable => "policy.request_unreadable",
     /// A limit has no tokens left for now.
     LimitExceeded => "limit.exceeded",
     /// The request costs more than the limit ever holds.
@@ -141,8 +153,21 @@ pub struct Refusal {
     pub limit: Option<crate::LimitId>,
     /// The budget that said no; never the amounts of others.
     pub budget: Option<Box<Exhausted>>,
+    /// The policy that said no; boxed, since few refusals have it.
+    pub policy: Option<Box<Ruled>>,
     /// What a route's author wants said instead; boxed, since few refusals have it.
     pub custom: Option<Box<Custom>>,
+}
+
+/// Who of the policies said no, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruled {
+    /// `None` where none permits the request.
+    pub policy: Option<std::sync::Arc<str>>,
+    /// What its author says (`@reason`).
+    pub reason: Option<std::sync::Arc<str>>,
+    /// The group to be asked (`@ask`).
+    pub group: Option<std::sync::Arc<str>>,
 }
 
 /// A budget that cannot pay.
@@ -184,6 +209,7 @@ impl Refusal {
             retry: Retry::Never,
             limit: None,
             budget: None,
+            policy: None,
             custom: None,
         }
     }

@@ -92,6 +92,11 @@ impl Content {
         let ahead = (!ahead.is_empty()).then(|| Box::new(ahead));
         Self { ahead, rest }
     }
+
+    /// All of it, where it was read to its end and there is any.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        self.ahead.as_deref().filter(|_| self.rest.is_none()).cloned()
+    }
 }
 
 impl From<Incoming> for Content {

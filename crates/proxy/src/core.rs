@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) tokens: Mutex<Tokens<JwtAuth>>,
     pub(crate) keys: Mutex<Tokens<KeyAuth>>,
     pub(crate) turns: Mutex<Turns>,
+    /// What policies decided already.
+    pub(crate) rulings: Mutex<rules::policy::Memory>,
     /// The requests under way, to be ended when their agent is suspended.
     pub(crate) riders: Riders,
     /// Connections and what they spawned; waited for when the core stops.
@@ -110,6 +112,7 @@ impl Core {
             tokens: Mutex::default(),
             keys: Mutex::default(),
             turns: Mutex::default(),
+            rulings: Mutex::default(),
             riders: Riders::new(suspensions),
             tasks: TaskTracker::new(),
             rules: Mutex::new(Rules { watch, current }),

@@ -40,7 +40,7 @@ impl Described {
     }
 
     /// The method and the target that are sent.
-    fn sent<'a>(&'a self, head: &'a Head) -> (&'a str, &'a Target) {
+    pub(crate) fn sent<'a>(&'a self, head: &'a Head) -> (&'a str, &'a Target) {
         let (method, target) = match self.rewrite() {
             Some((rule, rewritten)) => (rule.method.as_ref(), rewritten.target.as_ref()),
             None => (None, None),

@@ -20,6 +20,7 @@ mod held;
 mod identify;
 mod metrics;
 mod park;
+mod permit;
 mod pipeline;
 mod pool;
 mod price;

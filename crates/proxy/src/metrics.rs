@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use model::{Code, Ending, Outcome};
+use model::{Code, Ending, Outcome, RulingKind};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
@@ -84,6 +84,8 @@ pub(crate) struct Counts {
     requests: [[AtomicU64; Ending::ALL.len()]; CLASSES.len()],
     /// Requests the gate refused.
     refusals: [AtomicU64; Code::ALL.len()],
+    /// What policies decided, and what they would have with those that are only reported.
+    rulings: [[AtomicU64; RulingKind::ALL.len()]; 2],
     /// Requests that ended, by the operation they called. Names come from the catalogues of APIs, so
     /// there are never more than those have.
     operations: Mutex<HashMap<Cow<'static, str>, u64, FixedState>>,
@@ -179,6 +181,12 @@ impl Counts {
         if let Some(code) = outcome.refusal {
             add(self.refusals.get(code as usize), 1);
         }
+        if let Some(ruling) = &outcome.ruling {
+            let [enforced, shadow] = &self.rulings;
+            add(enforced.get(ruling.kind as usize), 1);
+            let other = ruling.shadow.as_ref().map_or(ruling.kind, |shadow| shadow.kind);
+            add(shadow.get(other as usize), 1);
+        }
         self.count_operation(outcome);
         self.latency.observe(outcome.timing.total);
         if let Some(upstream) = outcome.timing.upstream {
@@ -205,6 +213,7 @@ impl Default for Counts {
         Self {
             requests: Default::default(),
             refusals: [const { AtomicU64::new(0) }; Code::ALL.len()],
+            rulings: [const { [const { AtomicU64::new(0) }; RulingKind::ALL.len()] }; 2],
             operations: Mutex::default(),
             latency: Latency::default(),
             upstream: Latency::default(),
@@ -233,6 +242,7 @@ impl Collector for Cores {
         let cores = self.0.lock().clone();
         requests(&cores, &mut encoder)?;
         refusals(&cores, &mut encoder)?;
+        rulings(&cores, &mut encoder)?;
         operations(&cores, &mut encoder)?;
         let (name, help) = ("request_seconds", "Head to end of answer");
         latency(&cores, &mut encoder, (name, help), |counts| &counts.latency)?;
@@ -264,6 +274,23 @@ fn refusals(cores: &[Arc<Counts>], encoder: &mut DescriptorEncoder<'_>) -> std::
         if sum > 0 {
             let labels = RefusalLabels { code: code.as_str() };
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&sum, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// With policies that are only reported (`shadow`), and as it was decided.
+fn rulings(cores: &[Arc<Counts>], encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+    let help = "What policies decided; as `shadow`, what they would have with those only reported";
+    let name = "policy_decisions";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (place, mode) in [(0, "enforced"), (1, "shadow")] {
+        for kind in RulingKind::ALL {
+            let sum = sum(cores, |counts| counts.rulings.get(place)?.get(kind as usize));
+            if sum > 0 {
+                let labels = [("decision", kind.as_str()), ("mode", mode)];
+                family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&sum, None)?;
+            }
         }
     }
     Ok(())

@@ -20,6 +20,7 @@ use crate::forward::forward;
 use crate::head::{self, Head};
 use crate::identify::{Identified, identify};
 use crate::park::Underway;
+use crate::permit::{Permitted, permit};
 use crate::price::{Priced, price};
 use crate::quota::{Granted, wait_turn};
 use crate::repeat::{self, Claimed, Reply, Whole};
@@ -193,7 +194,8 @@ async fn pass_stages(trip: &mut Trip, head: &mut Head, body: Incoming) -> Result
             }
         }
     };
-    let (priced, content): (Priced, Content) = price(trip, head, described, content).await?;
+    let (permitted, content): (Permitted, Content) = permit(trip, head, described, content).await?;
+    let (priced, content): (Priced, Content) = price(trip, head, permitted, content).await?;
     let admitted: Admitted = admit(trip, priced).await?;
     let granted: Granted = wait_turn(trip, head, admitted).await?;
     Ok(Judged::Go(Go { content, granted, review }))

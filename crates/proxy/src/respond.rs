@@ -162,15 +162,21 @@ pub const fn status_of(code: Code) -> StatusCode {
         | Code::FramingInvalid
         | Code::HeaderInvalid
         | Code::KeyInvalid
+        | Code::PolicyBodyUnreadable
+        | Code::PolicyRequestUnreadable
         | Code::BodyBroken => StatusCode::BAD_REQUEST,
-        Code::KeyBodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::KeyBodyTooLarge | Code::PolicyBodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Code::MethodRefused | Code::UpgradeRefused => StatusCode::NOT_IMPLEMENTED,
         Code::RouteNotFound => StatusCode::NOT_FOUND,
         // No SDK comes back by itself after a 402.
         Code::BudgetExhausted | Code::BudgetPriceUnknown => StatusCode::PAYMENT_REQUIRED,
         Code::IdentityRefused => StatusCode::UNAUTHORIZED,
-        Code::IdentitySuspended | Code::ResponseRefused => StatusCode::FORBIDDEN,
+        Code::IdentitySuspended
+        | Code::ResponseRefused
+        | Code::PolicyRefused
+        | Code::PolicyAsk
+        | Code::PolicyFailed => StatusCode::FORBIDDEN,
         Code::IdentityThrottled
         | Code::LimitExceeded
         | Code::LimitNever
@@ -212,6 +218,12 @@ const fn title(code: Code) -> &'static str {
         Code::IdentitySuspended => "suspended",
         Code::ResponseRefused => "the answer is kept back",
         Code::ResponseUnreadable => "the answer cannot be looked through",
+        Code::PolicyRefused => "no policy permits this request, or one forbids it",
+        Code::PolicyAsk => "somebody must be asked first",
+        Code::PolicyFailed => "a policy could not be evaluated",
+        Code::PolicyBodyUnreadable => "the body cannot be judged by policy",
+        Code::PolicyBodyTooLarge => "the body is too long to be judged by policy",
+        Code::PolicyRequestUnreadable => "the request cannot be judged by policy",
         Code::LimitExceeded => "a rate limit is used up",
         Code::LimitNever => "the request is more than its limit ever allows",
         Code::BudgetPriceUnknown => "what the request costs cannot be known",
@@ -277,6 +289,14 @@ fn body_of(refusal: &Refusal, status: StatusCode, id: RequestId) -> (&'static st
         object.insert("budget".to_owned(), json!(exhausted.budget.as_str()));
         let until = exhausted.until.map(rules::budget::moment_text);
         object.insert("period_end".to_owned(), json!(until));
+    }
+    if let (Some(ruled), Some(object)) = (&refusal.policy, object.as_object_mut()) {
+        let named = [("policy", &ruled.policy), ("reason", &ruled.reason), ("group", &ruled.group)];
+        for (name, text) in named {
+            if let Some(text) = text {
+                object.insert(name.to_owned(), json!(&**text));
+            }
+        }
     }
     ("application/json", Bytes::from(format!("{object}\n")))
 }

@@ -280,6 +280,7 @@ fn begun(core: &Core, peer: Peer, id: RequestId, request: &Request<Incoming>) ->
         route: None,
         identity: None,
         operation: None,
+        ruling: None,
         limits: Vec::new(),
         budgets: Vec::new(),
         attempt: None,
