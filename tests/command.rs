@@ -14,6 +14,7 @@ use crate::harness::{
 };
 
 mod operation;
+mod policy;
 pub(crate) mod said;
 
 /// A command without a node.

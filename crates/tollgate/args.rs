@@ -3,6 +3,7 @@
 pub(crate) mod budget;
 pub(crate) mod cluster;
 pub(crate) mod ledger;
+pub(crate) mod policy;
 pub(crate) mod suspension;
 pub(crate) mod verify;
 
@@ -84,6 +85,11 @@ pub(crate) enum Command {
     Operations {
         #[command(subcommand)]
         command: Operations,
+    },
+    /// What agents may do: check, explain, test and list policies, without a node
+    Policy {
+        #[command(subcommand)]
+        command: policy::Policy,
     },
     /// Hold what was recorded against what was promised
     Verify {

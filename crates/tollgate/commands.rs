@@ -21,6 +21,7 @@ mod document;
 mod ledger;
 pub(crate) mod name;
 mod operations;
+mod policy;
 mod suspension;
 mod token;
 mod verify;
@@ -66,6 +67,7 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         Command::Operations { command: Operations::Explain(explain) } => {
             operations::explain(&explain)?;
         }
+        Command::Policy { command } => return policy::run(&command),
         Command::Verify { command: Verify::Limits(limits) } => return verify::limits(&limits),
         Command::Version { output: Output::Text } => {
             writeln!(std::io::stdout(), "tollgate {}", env!("CARGO_PKG_VERSION"))?;

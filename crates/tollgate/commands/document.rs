@@ -143,6 +143,6 @@ fn absent(error: anyhow::Error, kind: Kind, id: &str) -> anyhow::Error {
     }
 }
 
-fn read(file: &std::path::Path) -> Result<String> {
+pub(crate) fn read(file: &std::path::Path) -> Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }

@@ -84,7 +84,8 @@ pub(crate) fn explain(explain: &Explain) -> Result<()> {
     Ok(())
 }
 
-fn method(text: &str) -> Result<&str> {
+/// A method as calls have it.
+pub(crate) fn method(text: &str) -> Result<&str> {
     if text.starts_with('/') || text.contains("://") {
         bail!(Misused(format!("`{text}` is a path: the method comes first, as in GET {text}")));
     }
@@ -99,7 +100,7 @@ fn method(text: &str) -> Result<&str> {
 }
 
 /// The path of a call, and what was made of what stands there.
-fn read_path(text: &str, base: &str) -> Result<(String, Vec<String>)> {
+pub(crate) fn read_path(text: &str, base: &str) -> Result<(String, Vec<String>)> {
     let mut hints = Vec::new();
     let path = match text.split_once("://") {
         Some((scheme, rest)) => path_of_url(scheme, rest)?,
