@@ -604,7 +604,7 @@ fn every_fault_of_a_policy_has_its_line() {
     let text = "permit (principal, action, resource);\n\
         forbid (principal, action == Action::\"dns.record.list\", resource);\n\
         forbid (principal, action, resource) when { context.bdy has x };";
-    let faults = ["/text: line 2:39: there is no action", "/text: line 3:45: attribute `bdy`"];
+    let faults = ["/text: line 2:38: there is no action", "/text: line 3:45: attribute `bdy`"];
     check_kind(Kind::Policy, "1", json!({"text": text}), &faults);
     check_kind(Kind::Policy, "1", json!({"text": ""}), &["/text: is too short"]);
     let (whole, _) = text.split_once('\n').unwrap();
