@@ -190,3 +190,22 @@ fn a_document_without_policies_judges_nothing_and_a_disabled_one_permits_nothing
     assert_eq!(deleted.status(), 200, "{deleted}");
     bench.check(("DELETE", "/client/v4/nowhere"), "", 200, "");
 }
+
+#[test]
+fn what_costs_too_much_is_asked_about_also_where_no_budget_counts_it() {
+    let bench = Bench::start(
+        r#"
+        permit (principal, action, resource)
+            when { context.price has USD && context.price.USD.lessThanOrEqual(decimal("15.00")) };
+        @id("dear") @ask("finance") permit (principal, action, resource)
+            when { context.price has USD && context.price.USD.greaterThan(decimal("15.00")) };"#,
+    );
+    let records = records();
+    bench.check(("POST", &records), r#"{"amount":1}"#, 403, "policy.refused");
+    let hold = json!({ "from": "request", "pointer": "/amount" });
+    bench.gate.put("prices/all", &json!({ "match": {}, "unit": "USD", "hold": hold }));
+    bench.check(("POST", &records), r#"{"amount":15}"#, 200, "");
+    let told = bench.check(("POST", &records), r#"{"amount":15.00001}"#, 403, "policy.ask");
+    assert_eq!([&told["policy"], &told["group"]], ["p/dear", "finance"]);
+    bench.check(("POST", &records), r#"{"amount":"?"}"#, 402, "budget.price_unknown");
+}

@@ -1,8 +1,9 @@
 //! Policy: whether the agent may do what it asks for.
 //!
 //! Most decisions need only who, what and where, and many are remembered. Where a policy reads the
-//! body, the body is read first, to a bound; where it reads the price, the decision falls in the next stage. What
-//! is judged is what is sent: the target after its rewrite, and the very bytes of the body.
+//! body, the body is read first, to a bound; where it reads the price, the decision falls in the
+//! next stage, after the limits had their say. What is judged is what is sent: the target after its
+//! rewrite, and the very bytes of the body.
 
 use std::future::ready;
 use std::sync::Arc;
