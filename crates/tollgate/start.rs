@@ -35,8 +35,7 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let cluster = peers.as_ref().map(|(_, address)| *address);
     let (handle, agreement) =
         agree::open(settings, peers, &named.roots, (&clock, &entropy)).await?;
-    let keys = named.keys_or_made(settings, &*entropy)?;
-    let tls = named.tls_or_own(settings)?;
+    let (keys, tls) = (named.keys_or_made(settings, &*entropy)?, named.tls_or_own(settings)?);
     let mut registry = registry(&telemetry, &handle);
     let (recorder, records) = start_recorder(settings, &named.roots, &clock, &mut registry)?;
     let directory = settings.data.join("ledger");
