@@ -11,6 +11,7 @@ mod example;
 mod harness;
 mod head;
 mod identity;
+mod ledger;
 mod limit;
 mod operation;
 mod policy;

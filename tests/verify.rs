@@ -1,5 +1,7 @@
 //! `tollgate verify`: promises held against what was recorded.
 
+mod spend;
+
 use std::io::Write as _;
 use std::process::Stdio;
 
@@ -79,6 +81,12 @@ fn what_was_refused_or_answered_before_drew_on_nothing() {
     records.push(other.to_string());
     assert_eq!(judge(&TEN, &records).1["limits"][0]["passed"], 10);
     assert_eq!(judge(&TEN, &records).0, Some(0));
+}
+
+#[test]
+fn a_line_that_a_crash_left_unfinished_says_nothing() {
+    let records = [record("bob", 0), json!({ "unfinished": "{\"time" }).to_string()];
+    assert_eq!(judge(&TEN, &records).1["limits"][0]["passed"], 1);
 }
 
 #[test]

@@ -69,6 +69,9 @@ fn dispatch(args: Args) -> Result<ExitCode> {
         }
         Command::Policy { command } => return policy::run(&command),
         Command::Verify { command: Verify::Limits(limits) } => return verify::limits(&limits),
+        Command::Verify { command: Verify::Spend(spend) } => {
+            return block_on(verify::spend::run(spend));
+        }
         Command::Version { output: Output::Text } => {
             writeln!(std::io::stdout(), "tollgate {}", env!("CARGO_PKG_VERSION"))?;
         }

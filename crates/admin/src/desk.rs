@@ -190,7 +190,10 @@ impl Desk {
                 self.adjust(call, &id, body).await
             }
             Target::Ledger(Errand::Status) if call.reads() => self.ledger(),
-            Target::Ledger(errand) if errand != Errand::Status && call.method == Method::POST => {
+            Target::Ledger(Errand::Journal) if call.reads() => Ok(self.journal()),
+            Target::Ledger(errand @ (Errand::Recover | Errand::Reconcile))
+                if call.method == Method::POST =>
+            {
                 self.go_on(call, errand, body).await
             }
             Target::Cluster(deed) if call.method == Method::POST => {

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use ledger::{Fleet, Telling};
+use ledger::{Fleet, Statement, Telling};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use crate::envelope::{Failure, answer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Errand {
     Status,
+    Journal,
     Recover,
     Reconcile,
 }
@@ -23,6 +24,7 @@ impl Errand {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Status => "ledger",
+            Self::Journal => "ledger/journal",
             Self::Recover => "ledger/recover",
             Self::Reconcile => "ledger/reconcile",
         }
@@ -60,6 +62,32 @@ impl Desk {
         Ok(answer(StatusCode::OK, &shown))
     }
 
+    /// What this node has posted, and the charges that its records may lack; amounts in the
+    /// smallest parts of their units, which a row's name may not say.
+    pub(crate) fn journal(&self) -> Response {
+        let Statement { rows, charges } = self.ledger.statement();
+        let is_whole = rows.len() <= ROWS_SHOWN_MAX;
+        let rows = rows.iter().take(ROWS_SHOWN_MAX).map(|(name, row)| {
+            let (posted, adjusted) = (row.posted.parts(), row.adjusted.parts());
+            json!({
+                "name": name, "posted": posted, "adjusted": adjusted,
+                "untold": row.untold.parts(),
+            })
+        });
+        let charges = charges.iter().map(|charge| {
+            let (name, amount) = (&charge.name, charge.amount.parts());
+            json!({
+                "cause": charge.cause.as_str(), "request_id": charge.id.to_string(),
+                "name": name, "amount": amount,
+            })
+        });
+        let shown = json!({
+            "whole": is_whole,
+            "rows": rows.collect::<Vec<_>>(), "charges": charges.collect::<Vec<_>>(),
+        });
+        answer(StatusCode::OK, &shown)
+    }
+
     /// Goes on without a node, or charges what it held.
     pub(crate) async fn go_on(
         &self,
@@ -83,7 +111,7 @@ impl Desk {
         }
         let charged = match errand {
             Errand::Reconcile => fleet.estimate(&node).await,
-            Errand::Recover | Errand::Status => match fleet.excuse(&node).await {
+            Errand::Recover | Errand::Status | Errand::Journal => match fleet.excuse(&node).await {
                 Some(false) => {
                     let why = "has told Redis what it has spent: `reconcile` charges what it holds";
                     return Err(Failure::Conflict(format!("`{node}` {why}")));
@@ -109,3 +137,6 @@ impl Desk {
         self.ledger.fleet().ok_or_else(|| Failure::NotFound(missing.to_owned()))
     }
 }
+
+/// Rows in one answer, some 20 MB. Beyond that it says that it is not whole.
+const ROWS_SHOWN_MAX: usize = 100_000;

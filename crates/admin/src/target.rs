@@ -61,6 +61,7 @@ impl Target {
             ["configs", "validate"] => Ok(Self::ValidateAll),
             ["plugins", "list"] => Ok(Self::PluginNames),
             ["ledger"] => Ok(Self::Ledger(Errand::Status)),
+            ["ledger", "journal"] => Ok(Self::Ledger(Errand::Journal)),
             ["ledger", "recover"] => Ok(Self::Ledger(Errand::Recover)),
             ["ledger", "reconcile"] => Ok(Self::Ledger(Errand::Reconcile)),
             ["cluster", "tokens"] => Ok(Self::Cluster(Deed::Token)),

@@ -20,7 +20,12 @@ pub struct Entry {
     /// What their formats need of the request.
     pub captures: Captures,
     pub bodies: Bodies,
+    /// Dropped when its record stands in the audit file, or never will.
+    pub due: Option<Due>,
 }
+
+/// Something that waits for a record.
+pub type Due = Box<dyn std::any::Any + Send>;
 
 /// The loggers that apply to a request, decided at its head.
 #[derive(Clone, Debug, Default)]

@@ -24,7 +24,7 @@ pub(crate) struct Wanted {
 
 /// Writes one JSON object without a line's end.
 pub(crate) fn write(out: &mut Vec<u8>, entry: &Entry, shape: &RecordShape, wanted: Wanted) {
-    let Entry { outcome, captures, bodies, loggers: _ } = entry;
+    let Entry { outcome, captures, bodies, loggers: _, due: _ } = entry;
     let mut object = Object::begin(out);
     match &shape.format {
         Some(format) => {

@@ -18,7 +18,7 @@ mod shorten;
 mod syslog;
 mod writer;
 
-pub use entry::{Bodies, Body, Captures, Entry, Logger, Loggers, SecretNames};
+pub use entry::{Bodies, Body, Captures, Due, Entry, Logger, Loggers, SecretNames};
 pub use file::OpenError;
 pub use metrics::Metrics;
 pub use recorder::{Error, Handle, Options, Recorder, Rotation, Seat};

@@ -16,7 +16,7 @@
 //! | `shadow_decision`, `shadow_policy` | what they would have decided with those that are only reported, where that is another thing |
 //! | `operation` | the operation's name, where the upstream's API has names for its calls; else `unknown` |
 //! | `limits` | the limits it drew on |
-//! | `budgets` | the budgets that bind it: `budget`, `unit`, `held` before it left, and `charged`; decimals of the unit |
+//! | `budgets` | the budgets that bind it: `budget`, `unit`; the row that it counts in: `per`, `subject`, `every`, `period` (its beginning; none of a `lifetime`); `held` before it left, and `charged`; decimals of the unit. They are reserved under the `request_id` |
 //! | `upstream` | `id`, `node` as configured, `address` connected to, `tries`, `status` it answered |
 //! | `forwarded_path` | the path the upstream saw, where it is another |
 //! | `replayed` | `true` where the answer is one that the same request got before |
@@ -30,7 +30,7 @@
 
 use std::time::Duration;
 
-use model::{Attempt, Outcome};
+use model::{Attempt, Outcome, Timestamp};
 
 use crate::json::Object;
 
@@ -79,6 +79,12 @@ fn write_request(object: &mut Object<'_>, outcome: &Outcome) {
         object.objects("budgets", outcome.budgets.iter(), |mut object, paid| {
             object.text("budget", paid.budget.as_str());
             object.text("unit", paid.unit.as_str());
+            object.text("per", paid.per);
+            object.text("subject", &paid.subject);
+            object.text("every", paid.every);
+            if paid.period != Timestamp::default() {
+                object.time("period", paid.period);
+            }
             object.text("held", &paid.held.text(&paid.unit));
             object.text("charged", &paid.charged.text(&paid.unit));
             object.end();

@@ -43,6 +43,10 @@ pub(crate) fn outcome(number: u128) -> Outcome {
         budgets: vec![model::Paid {
             budget: model::BudgetId::new("acme"),
             unit: model::Unit::requests(),
+            per: "organisation",
+            subject: Arc::from("acme"),
+            every: "day",
+            period: Timestamp::from_micros(1_767_312_000_000_000),
             held: model::Amount::from_parts(1).unwrap_or_default(),
             charged: model::Amount::from_parts(1).unwrap_or_default(),
         }],
@@ -77,6 +81,7 @@ pub(crate) fn entry(number: u128, loggers: &Loggers) -> Entry {
         loggers: loggers.clone(),
         captures: Captures::default(),
         bodies: Bodies::default(),
+        due: None,
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::Metrics;
-use crate::entry::Entry;
+use crate::entry::{Due, Entry};
 use crate::file::Segments;
 use crate::file_logger::{Lines, RouteFiles};
 use crate::format;
@@ -50,6 +50,8 @@ pub(crate) struct Writer {
     /// queue fills and the gate refuses: that is the back-pressure of a full disk.
     lines: Vec<u8>,
     records: u64,
+    /// What waits until there are none, one for each at most.
+    dues: Vec<Due>,
     message: Vec<u8>,
     /// What has been logged as failing, so that it is logged once.
     is_failing: bool,
@@ -73,6 +75,7 @@ impl Writer {
             metrics,
             lines: Vec::new(),
             records: 0,
+            dues: Vec::new(),
             message: Vec::new(),
             is_failing: false,
             is_unsynced: false,
@@ -168,7 +171,8 @@ impl Writer {
     #[expect(clippy::vec_box, reason = "the queue's own items, which are moved by their pointers")]
     fn take(&mut self, batch: &mut Vec<Box<Entry>>) {
         let mut routes: Vec<Lines> = Vec::new();
-        for entry in batch.drain(..) {
+        for mut entry in batch.drain(..) {
+            self.dues.extend(entry.due.take());
             let mut object = Object::begin(&mut self.lines);
             record::write(&mut object, &entry.outcome);
             object.end();
@@ -211,6 +215,9 @@ impl Writer {
             self.lines = Vec::new();
         }
         self.records -= records;
+        if self.lines.is_empty() {
+            self.dues.clear();
+        }
         self.metrics.wrote(Sink::audit, records, written);
         self.note(result.err());
         self.note_stuck();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::Uptime;
 use rules::plan::Plan;
 
-use crate::{Denial, Embedded, Fleet, Pending, Reservation};
+use crate::{Denial, Embedded, Fleet, Pending, Reservation, Statement};
 
 /// Takes plans where they are counted. Clones share the counts.
 #[derive(Clone, Debug)]
@@ -53,6 +53,17 @@ impl Ledger {
             }
             Some(fleet) => fleet.draw(plan, now),
         }
+    }
+
+    /// What this node's journals say.
+    #[must_use]
+    pub fn statement(&self) -> Statement {
+        let mut statement = Statement::default();
+        self.embedded.accounts().state(&mut statement);
+        if let Some(fleet) = &self.fleet {
+            fleet.state(&mut statement);
+        }
+        statement
     }
 
     /// The fleet's store, where there is one.

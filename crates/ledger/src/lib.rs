@@ -25,8 +25,8 @@ pub use ledger::{Answer, Ledger};
 pub use limit::{Denial, Reservation};
 pub use metrics::Metrics;
 pub use money::{
-    Accounts, AdjustError, Adjustment, BudgetMetrics, Crossing, Deed, DispatchError, Event, Held,
-    Listed, Standing,
+    Accounts, AdjustError, Adjustment, BudgetMetrics, Cause, Charge, Crossing, Deed, DispatchError,
+    Event, Held, Listed, Standing, Stated, Statement, Unrecorded, row_name, row_named,
 };
 pub use quota::{NoTurn, QuotaKey, QuotaMetrics, Quotas, Turn};
 pub use storage::Error;

@@ -13,8 +13,10 @@ mod metrics;
 mod record;
 #[cfg(test)]
 pub(crate) mod sample;
+mod statement;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trace;
 
 use std::sync::Arc;
 
@@ -33,6 +35,9 @@ pub use metrics::Metrics as BudgetMetrics;
 pub(crate) use metrics::{Holding, How};
 pub use record::{Deed, Event};
 pub(crate) use record::{event_bytes, event_of};
+pub use statement::{Charge, Stated, Statement, row_name, row_named};
+pub use trace::Cause;
+pub(crate) use trace::{Name, Trace};
 
 /// What a call holds of its budgets, until it is settled or void.
 ///
@@ -139,9 +144,11 @@ impl Held {
     }
 
     /// Ends it with what the call did cost: an amount for each hold, in their order; the held one
-    /// where none is given. More than was held is booked all the same.
-    pub fn settle(mut self, costs: &[Amount]) {
+    /// where none is given. More than was held is booked all the same. Answers what waits for the
+    /// record of the call.
+    pub fn settle(mut self, costs: &[Amount]) -> Unrecorded {
         self.end(Standing::Settled, costs);
+        Unrecorded { id: self.id, store: self.store.clone() }
     }
 
     /// Ends it: the call had no effect, which is certain.
@@ -183,8 +190,29 @@ impl Drop for Held {
     fn drop(&mut self) {
         match self.standing {
             Standing::Reserved | Standing::Leaving => self.end(Standing::Voided, &[]),
-            Standing::Dispatched => self.end(Standing::Settled, &[]),
+            Standing::Dispatched => {
+                self.end(Standing::Settled, &[]);
+                // Nobody is left to say when it is recorded.
+                drop(Unrecorded { id: self.id, store: self.store.clone() });
+            }
             Standing::Settled | Standing::Voided => {}
+        }
+    }
+}
+
+/// A charge whose record is not written yet: dropped once it is. The journal keeps it until then,
+/// so that after a crash it is known which charges may lack their records.
+#[derive(Debug)]
+pub struct Unrecorded {
+    id: ReservationId,
+    store: Store,
+}
+
+impl Drop for Unrecorded {
+    fn drop(&mut self) {
+        match &self.store {
+            Store::Own(accounts) => accounts.recorded(self.id),
+            Store::Fleet(purse) => purse.recorded(self.id),
         }
     }
 }

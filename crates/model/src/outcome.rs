@@ -152,6 +152,12 @@ impl RulingKind {
 pub struct Paid {
     pub budget: BudgetId,
     pub unit: Unit,
+    /// Whom the budget counts: the name of what it is per, and who that is; a run as `AGENT/RUN`.
+    pub per: &'static str,
+    pub subject: Arc<str>,
+    /// The name of the period's length, and when it began; a lifetime begins at zero.
+    pub every: &'static str,
+    pub period: Timestamp,
     /// What was held before it left; what it asked for, where that was refused.
     pub held: Amount,
     /// What it was charged: nothing when it was refused, or had no effect.

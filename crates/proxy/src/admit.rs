@@ -7,7 +7,7 @@ use ledger::{Answer, Denial, Reservation};
 use model::{Code, Custom, Exhausted, Paid, Refusal, Retry};
 use rules::budget::Hold;
 use rules::limit::{OnOutage, Short};
-use rules::plan::{DrawRule, Plan};
+use rules::plan::{DrawRule, Plan, Subject};
 
 use crate::bill::Bill;
 use crate::core::Counted;
@@ -129,9 +129,17 @@ fn passes_without_ledger(hold: &Hold) -> bool {
 
 /// What a hold is for the record before anything is paid.
 fn unpaid(hold: &Hold) -> Paid {
+    let row = &hold.row;
     Paid {
-        budget: hold.row.budget.clone(),
-        unit: hold.budget.unit.clone(),
+        budget: row.budget.clone(),
+        unit: row.unit.clone(),
+        per: row.per.as_str(),
+        subject: match &row.subject {
+            Subject::Text(name) => Arc::clone(name),
+            subject @ (Subject::Address(_) | Subject::Run(..)) => Arc::from(subject.to_string()),
+        },
+        every: row.every.as_str(),
+        period: row.period,
         held: hold.amount,
         charged: model::Amount::ZERO,
     }

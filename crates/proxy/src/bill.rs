@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
-use ledger::{DispatchError, Standing};
+use ledger::{DispatchError, Standing, Unrecorded};
 use model::{Amount, Code, Ending, Outcome, Refusal, Retry};
 use rules::price::{Events, Tariff};
 
@@ -121,12 +121,13 @@ impl Bill {
         }
     }
 
-    /// Ends the reservation, and says in the outcome what was charged.
-    pub(crate) fn end(mut self, outcome: &mut Outcome) {
+    /// Ends the reservation, and says in the outcome what was charged. Answers what waits for the
+    /// record of that.
+    pub(crate) fn end(mut self, outcome: &mut Outcome) -> Option<Unrecorded> {
         let is_sent = self.is_sent.load(Ordering::Relaxed);
         if self.held.standing() != Standing::Dispatched || !is_sent || self.is_declined {
             self.held.void();
-            return;
+            return None;
         }
         self.hear_the_end();
         let status = outcome.attempt.as_ref().and_then(|attempt| attempt.status);
@@ -136,7 +137,7 @@ impl Bill {
         for (paid, cost) in outcome.budgets.iter_mut().zip(&costs) {
             paid.charged = *cost;
         }
-        self.held.settle(&costs);
+        Some(self.held.settle(&costs))
     }
 
     /// Notes that the answer was heard to its end.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use audit::{Bodies, Body, Captures, Entry, Loggers, Seat, SecretNames};
+use audit::{Bodies, Body, Captures, Due, Entry, Loggers, Seat, SecretNames};
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use hyper::body::Incoming;
@@ -80,6 +80,7 @@ impl Trip {
             loggers: Loggers::default(),
             captures: Captures::default(),
             bodies: Bodies::default(),
+            due: None,
         };
         Self {
             snapshot,
@@ -238,10 +239,10 @@ impl Drop for Trip {
             entry.outcome.received = upload.bytes();
             entry.bodies.request = upload.kept();
         }
-        let outcome = &mut entry.outcome;
         if let Some(bill) = self.bill.take() {
-            bill.end(outcome);
+            entry.due = bill.end(&mut entry.outcome).map(|unrecorded| Box::new(unrecorded) as Due);
         }
+        let outcome = &mut entry.outcome;
         outcome.route = self.route.as_ref().map(|route| route.id.clone());
         outcome.timing.total = self.core.shared.clock.uptime().since(self.since);
         self.core.counts.count(outcome);

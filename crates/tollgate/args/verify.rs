@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args as ClapArgs, Subcommand};
 
-use super::Output;
+use super::{Output, Server};
 
 /// Promises, held against what was recorded.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verify {
     /// Whether every window of what passed held at most burst + rate · length
     Limits(Limits),
+    /// Whether the ledger of the budgets holds what was recorded, and nothing else
+    Spend(Spend),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -42,6 +44,34 @@ pub(crate) struct Limits {
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
     /// Records, one JSON object a line; each file is of one node; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group = ArgGroup::new("ledger").required(true).multiple(true).args(["data", "node", "accounts", "live"]))]
+pub(crate) struct Spend {
+    /// The data directory of a node that does not run, for its journals; once for each node
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Vec<PathBuf>,
+    /// The Admin API of a node that runs, for its journals; once for each node
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: Vec<String>,
+    /// What `budget show --output json` printed; once for each budget
+    #[arg(long, value_name = "FILE")]
+    pub(crate) accounts: Vec<PathBuf>,
+    /// Ask the node at `--server` for the accounts of all budgets
+    #[arg(long)]
+    pub(crate) live: bool,
+    /// The records are whole only from then on (RFC 3339): what was posted before is not judged
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<jiff::Timestamp>,
+    /// How far the clocks of nodes, and their writing, may be from the moment a node is asked
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
+    pub(crate) tolerance: Duration,
+    #[command(flatten)]
+    pub(crate) server: Server,
+    /// Records, one JSON object a line, of all nodes; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 }

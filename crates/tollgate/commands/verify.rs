@@ -2,6 +2,7 @@
 
 mod order;
 mod record;
+pub(crate) mod spend;
 mod verdict;
 
 use std::fs::File;

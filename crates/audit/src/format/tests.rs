@@ -14,7 +14,7 @@ use rules::target::Target;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sample::{format, log_format, outcome, to_file};
+use crate::sample::{entry, format, log_format, outcome, to_file};
 use crate::{Loggers, SecretNames};
 
 /// A request with every credential we know of.
@@ -68,7 +68,8 @@ fn written(shape: &RecordShape, change: impl FnOnce(&mut Entry)) -> (Value, Stri
         let captures = Captures::take(&loggers, facts, secrets);
         (loggers, captures)
     });
-    let mut entry = Entry { outcome: outcome(1), loggers, captures, bodies: Bodies::default() };
+    let mut entry = entry(1, &loggers);
+    entry.captures = captures;
     change(&mut entry);
     let debug = format!("{entry:?}");
     let logger = entry.loggers.file.clone().unwrap();

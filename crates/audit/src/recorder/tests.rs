@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::{Code, Ending, Identity, Outcome, Protocol, Scheme, SystemClock, Trace};
 use proptest::prelude::*;
@@ -30,7 +32,9 @@ async fn a_record_holds_every_name_of_the_contract() {
         "query": "page=2&jwt=[secret]", "route": "1", "operation": "zones.list",
         "limits": ["routes/1"],
             "budgets": [
-                {"budget": "acme", "unit": "requests", "held": "1", "charged": "1"}
+                {"budget": "acme", "unit": "requests", "per": "organisation", "subject": "acme",
+                 "every": "day", "period": "2026-01-02T00:00:00.000000Z",
+                 "held": "1", "charged": "1"}
             ],
         "upstream": {"id": "cloudflare", "node": "api.cloudflare.com:443",
             "address": "198.51.100.4:443", "tries": 1, "status": 200},
@@ -40,6 +44,23 @@ async fn a_record_holds_every_name_of_the_contract() {
         "user_agent": "agent/1.0",
     });
     assert_eq!(lines(directory.path()), [expected]);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_record_goes_on_when_that_is_written() {
+    struct Waits(Arc<AtomicBool>, PathBuf);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let text = fs::read_to_string(&self.1).unwrap();
+            self.0.store(text.contains("000000ff\""), Ordering::Relaxed);
+        }
+    }
+    let (running, was_written) = (Running::start(), Arc::new(AtomicBool::default()));
+    let file = running.directory.path().join("audit.jsonl");
+    let mut given = entry(255, &Loggers::default());
+    given.due = Some(Box::new(Waits(Arc::clone(&was_written), file)));
+    running.record(given);
+    until("the record to be written", || was_written.load(Ordering::Relaxed)).await;
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::teller::Order;
 use crate::metrics::Metrics;
 use crate::money::{AdjustError, Adjustment, BudgetMetrics, Crossing, Event, Holding};
 use crate::storage::Error;
-use crate::{Denial, Held, Reservation, Standing};
+use crate::{Denial, Held, Reservation, Standing, Statement};
 
 /// How the fleet's money stands, as one node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,11 @@ impl Fleet {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_up() && self.till.purse.is_open()
+    }
+
+    /// Adds what this node's journal says to a statement.
+    pub(crate) fn state(&self, statement: &mut Statement) {
+        self.till.purse.state(statement);
     }
 
     /// How its money stands.

@@ -26,6 +26,7 @@ use rules::budget::{Account, Budget, Hold, Overdraft, RowKey};
 use rules::plan::Plan;
 
 pub(crate) use self::books::Share;
+pub(crate) use self::keep::{Kept, read as kept_of};
 pub(crate) use self::pack::{Packer, Seen, found};
 pub(crate) use self::purse::Purse;
 pub use self::report::Telling;
@@ -223,6 +224,7 @@ pub(crate) static HOLD: Script = Script::new(concat!(
 ));
 static RESOLVE: Script =
     Script::new(concat!(include_str!("money/row.lua"), include_str!("money/resolve.lua")));
+static EXCUSE: Script = Script::new(include_str!("money/excuse.lua"));
 static REPORT: Script =
     Script::new(concat!(include_str!("money/row.lua"), include_str!("money/report.lua")));
 

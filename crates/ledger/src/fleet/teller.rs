@@ -146,7 +146,7 @@ impl Errand {
                 let held = held_by(connection, organisation, of, (Kind::Void, *page)).await?;
                 Ok(Done::Swept(held.0, held.1))
             }
-            What::Order(order) => Ok(carry_out(connection, caller, order).await?),
+            What::Order(order) => carry_out(connection, caller, order).await?,
         })
     }
 }
@@ -155,13 +155,16 @@ async fn carry_out(
     connection: &mut MultiplexedConnection,
     caller: Caller<'_>,
     order: &mut Order,
-) -> Result<Done, RedisError> {
+) -> Result<Result<Done, Lost>, RedisError> {
     let Caller { organisation, epoch, .. } = caller;
     match order {
         Order::Excuse(node, answer) => {
-            let is_excused = excuse(connection, organisation, (node, epoch)).await?;
+            let Some(is_excused) = excuse(connection, organisation, (node, epoch)).await? else {
+                // The operator learns that it was not taken.
+                return Ok(Err(Lost::Epoch));
+            };
             tell_operator(answer, is_excused);
-            Ok(Done::Excused)
+            Ok(Ok(Done::Excused))
         }
         Order::Estimate(node, answer) => {
             let of = (&**node, epoch);
@@ -172,7 +175,7 @@ async fn carry_out(
                 (entries, page) = held_by(connection, organisation, of, of_page).await?;
             }
             tell_operator(answer, entries.len());
-            Ok(Done::Estimated(entries))
+            Ok(Ok(Done::Estimated(entries)))
         }
     }
 }

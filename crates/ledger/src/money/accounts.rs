@@ -14,7 +14,7 @@ use super::history::History;
 use super::journal::{Draft, Found, Journal};
 use super::metrics::{Holding, How, Metrics};
 use super::record::{Deed, Event};
-use super::{DispatchError, Held, Standing};
+use super::{DispatchError, Held, Name, Standing, Statement, Trace};
 use crate::storage::{self, Error};
 use crate::{Denial, Reservation};
 
@@ -25,6 +25,8 @@ use crate::{Denial, Reservation};
 pub struct Accounts {
     pub(super) state: Mutex<State>,
     pub(super) journal: Option<Journal>,
+    /// Charges of earlier lives of which the records may know nothing.
+    left: Vec<(ReservationId, Trace)>,
     watch: OnceLock<Watch>,
     metrics: Metrics,
 }
@@ -80,7 +82,7 @@ impl Accounts {
     }
 
     pub(crate) fn over(journal: Journal, found: Found, now: Timestamp) -> Self {
-        let Found { rows, open, events, kept: _ } = found;
+        let Found { rows, open, events, kept: _, traces } = found;
         let mut state = State { history: History::of(events), ..State::default() };
         let metrics = Metrics::default();
         rows.into_iter().for_each(|(key, row)| state.book.put(key, row));
@@ -102,9 +104,11 @@ impl Accounts {
                 }
             });
         }
+        let mut left = Vec::new();
+        journal.change(|draft| left = draft.keep_traces(traces, now));
         metrics.gauge(state.book.open(), state.book.len());
         let state = Mutex::new(state);
-        Self { state, journal: Some(journal), watch: OnceLock::new(), metrics }
+        Self { state, journal: Some(journal), left, watch: OnceLock::new(), metrics }
     }
 
     /// The metrics of these accounts.
@@ -205,6 +209,16 @@ impl Accounts {
         self.state.lock().history.of_budget(budget)
     }
 
+    /// Adds what the journal says to a statement.
+    pub(crate) fn state(&self, statement: &mut Statement) {
+        let state = self.state.lock();
+        for (key, row) in state.book.rows() {
+            statement.row(key, &row.account);
+        }
+        state.history.all().for_each(|event| statement.event(event));
+        statement.traces(&self.left);
+    }
+
     /// Forgets the rows of periods that ended two of their own lengths ago. Looks at most once an
     /// hour.
     pub fn prune(&self, now: Timestamp) {
@@ -255,22 +269,34 @@ impl Accounts {
     }
 
     pub(crate) fn settle(&self, id: ReservationId, costs: &[Amount]) {
-        self.end(How::settled, |book| book.settle(id, costs), id);
+        self.end((How::settled, costs), |book| book.settle(id, costs), id);
     }
 
     pub(crate) fn void(&self, id: ReservationId) {
-        self.end(How::voided, |book| book.void(id), id);
+        self.end((How::voided, &[]), |book| book.void(id), id);
     }
 
     pub(crate) fn withdraw(&self, id: ReservationId) {
-        self.end(How::voided, |book| book.withdraw(id), id);
+        self.end((How::voided, &[]), |book| book.withdraw(id), id);
     }
 
     pub(crate) fn release(&self, id: ReservationId) {
-        self.end(How::voided, |book| book.release(id), id);
+        self.end((How::voided, &[]), |book| book.release(id), id);
     }
 
-    fn end(&self, how: How, end: impl FnOnce(&mut Book) -> Option<End>, id: ReservationId) {
+    /// The record of a charge is written.
+    pub(crate) fn recorded(&self, id: ReservationId) {
+        if let Some(journal) = &self.journal {
+            journal.change(|draft| draft.recorded(id));
+        }
+    }
+
+    fn end(
+        &self,
+        (how, costs): (How, &[Amount]),
+        end: impl FnOnce(&mut Book) -> Option<End>,
+        id: ReservationId,
+    ) {
         let mut state = self.state.lock();
         let Some(End { holds, was_dispatched, crossed, is_overrun }) = end(&mut state.book) else {
             return;
@@ -280,6 +306,9 @@ impl Accounts {
             self.write(|draft| {
                 if was_dispatched {
                     draft.ends(id);
+                }
+                if how == How::settled && self.journal.is_some() {
+                    draft.charged(id, named(&holds, costs));
                 }
                 holds.iter().for_each(|hold| draft.row(&hold.row, state.book.row(&hold.row)));
             });
@@ -338,6 +367,15 @@ pub(crate) fn is_awaited(holds: &[Hold]) -> bool {
         // A second node's journal is not there yet; the own one is the least.
         Durability::Journal | Durability::Peer => true,
     })
+}
+
+/// What each row was charged.
+fn named(holds: &[Hold], costs: &[Amount]) -> Vec<(Name, Amount)> {
+    let cost = |(place, hold): (usize, &Hold)| {
+        let cost = costs.get(place).map_or(hold.amount, |cost| (*cost).max(Amount::ZERO));
+        (Name::Own(hold.row.clone()), cost)
+    };
+    holds.iter().enumerate().map(cost).collect()
 }
 
 /// Thresholds that wait to be told.

@@ -46,6 +46,11 @@ impl History {
         })
     }
 
+    /// All events, oldest first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().map(|(_, event)| event)
+    }
+
     /// Some of the events from this number on, oldest first.
     pub(crate) fn from(&self, number: u64) -> impl Iterator<Item = &(u64, Event)> {
         let first = self.events.partition_point(|(known, _)| *known < number);

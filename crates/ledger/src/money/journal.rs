@@ -10,6 +10,7 @@
 //! open    u128        the rows and amounts of a call that may have left and is not settled
 //! events  u64         adjustments and the like, numbered
 //! kept    bytes       what the fleet's purse knows; see `fleet::money::purse`
+//! traces  u128        charges without a record, and those that were assumed; see `trace`
 //! ```
 
 mod file;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use model::{Amount, ReservationId};
+use model::{Amount, ReservationId, Timestamp};
 use parking_lot::{Condvar, Mutex};
 use redb::Database;
 use rules::budget::{Hold, RowKey};
@@ -30,6 +31,7 @@ use tokio::sync::watch;
 use super::DispatchError;
 use super::book::Row;
 use super::record::Event;
+use super::trace::{self, Cause, Name, Trace};
 use crate::storage::Error;
 
 /// The way to the writer.
@@ -48,6 +50,7 @@ pub(crate) struct Found {
     pub(crate) events: VecDeque<(u64, Event)>,
     /// What the fleet's purse keeps, in its own words.
     pub(crate) kept: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) traces: Vec<(ReservationId, Trace)>,
 }
 
 /// What has changed and is not written. The latest of each row and reservation counts, so that it
@@ -62,6 +65,8 @@ pub(crate) struct Draft {
     events: Vec<(u64, Option<Event>)>,
     /// `None` for what the fleet's purse keeps no more.
     kept: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// `None` for a charge whose record is written.
+    traces: HashMap<ReservationId, Option<Trace>>,
     /// Grows with each change.
     change: u64,
     is_urgent: bool,
@@ -104,8 +109,51 @@ impl Draft {
         self.kept.insert(name, value);
     }
 
+    /// A call was charged, and its record is not written yet.
+    pub(crate) fn charged(&mut self, id: ReservationId, rows: Vec<(Name, Amount)>) {
+        self.traces.insert(id, Some(Trace { cause: Cause::Unrecorded, since: None, rows }));
+    }
+
+    /// Its record is written.
+    pub(crate) fn recorded(&mut self, id: ReservationId) {
+        // What nobody has written yet need not be taken out again.
+        if !matches!(self.traces.remove(&id), Some(Some(_))) {
+            self.traces.insert(id, None);
+        }
+    }
+
+    /// A charge that was just made is what was held: nobody knows what the call did.
+    pub(crate) fn assumed(&mut self, id: ReservationId) {
+        if let Some(Some(trace)) = self.traces.get_mut(&id) {
+            trace.cause = Cause::Assumed;
+        }
+    }
+
+    /// Dates what earlier lives left, and forgets the oldest of too many. Answers what is kept, with
+    /// what this start has just assumed.
+    pub(crate) fn keep_traces(
+        &mut self,
+        found: Vec<(ReservationId, Trace)>,
+        now: Timestamp,
+    ) -> Vec<(ReservationId, Trace)> {
+        let mut kept: HashMap<ReservationId, Trace> = found.iter().cloned().collect();
+        for (id, trace) in trace::bounded(found, now) {
+            self.traces.entry(id).or_insert(trace);
+        }
+        for (id, trace) in &self.traces {
+            match trace {
+                Some(trace) => drop(kept.insert(*id, trace.clone())),
+                None => drop(kept.remove(id)),
+            }
+        }
+        kept.into_iter().collect()
+    }
+
     /// Puts back what could not be written, under what has come since.
     fn put_back(&mut self, older: Self) {
+        for (id, trace) in older.traces {
+            self.traces.entry(id).or_insert(trace);
+        }
         for (key, row) in older.rows {
             self.rows.entry(key).or_insert(row);
         }
@@ -201,6 +249,14 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Reads all that a journal says whose node does not run, and lets go of it.
+///
+/// # Errors
+/// When the node runs, or the journal is damaged, of a later version, or cannot be read.
+pub(super) fn read_whole(path: &Path) -> Result<Found, Error> {
+    file::read(&file::open(path)?, path)
 }
 
 /// The thread that writes.

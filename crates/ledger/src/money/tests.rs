@@ -4,6 +4,7 @@ mod bounds;
 mod crash;
 pub(crate) mod disk;
 mod laws;
+mod statement;
 
 use std::sync::Arc;
 
@@ -160,7 +161,8 @@ fn sixty_four_agents_drain_a_budget_to_the_unit() {
                 scope.spawn(move || {
                     let ids = (0..40).map(|turn| agent << 64 | turn);
                     let takes = ids.map(|id| take(ledger, id, vec![hold(thousand, 1)]));
-                    takes.filter_map(Result::ok).map(|held| held.settle(&[])).count()
+                    let settled = takes.filter_map(Result::ok).map(|held| drop(held.settle(&[])));
+                    settled.fold(0, |count, ()| count + 1)
                 })
             })
             .collect();

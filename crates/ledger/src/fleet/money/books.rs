@@ -18,7 +18,7 @@ use super::keep::{self, Kept};
 use super::report::ADJUSTED;
 use super::{Entry, Kind, Report, Row, SEATS_MAX, Wanted};
 use crate::fleet::key::Organisation;
-use crate::money::{Deed, Draft, Event, Found, History};
+use crate::money::{Deed, Draft, Event, Found, History, Name, Statement};
 
 /// What a node has put into a row, over all epochs: what is written again when the store forgets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +97,7 @@ impl Books {
             let (id, wanted) = (open.wanted.id, Arc::clone(&open.wanted));
             books.open.insert(id, open);
             books.end(id, Kind::Settle, &[], draft);
+            draft.assumed(ReservationId(id));
             for piece in &wanted.holds {
                 let (amount, reservation) = (piece.amount, ReservationId(id));
                 books.note(&piece.row, now, Deed::Assumed { amount, reservation }, draft);
@@ -209,6 +210,10 @@ impl Books {
                 });
             }
         }
+        if kind == Kind::Settle {
+            let named = |(row, cost): &(Row, Amount)| (Name::Fleet(Arc::clone(&row.key)), *cost);
+            draft.charged(ReservationId(id), parts.iter().map(named).collect());
+        }
         self.send(Entry { id, check: open.wanted.check, kind, parts }, draft);
         Some(is_overrun)
     }
@@ -259,6 +264,12 @@ impl Books {
 
     pub(crate) fn send_all(&mut self, entries: Vec<Entry>) {
         self.queue.extend(entries);
+    }
+
+    /// Adds what is posted, and what the store has not heard of, to a statement.
+    pub(crate) fn state(&self, statement: &mut Statement) {
+        self.shares.iter().for_each(|(key, share)| statement.share(key, share));
+        self.queue.iter().chain(&self.flying).for_each(|entry| statement.untold(entry));
     }
 
     /// Whether this node never held any money.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use model::{Amount, Clock, Timestamp};
+use model::{Amount, Clock, ReservationId, Timestamp};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use rules::budget::{Budget, Hold};
@@ -18,12 +18,16 @@ use super::herald::Herald;
 use super::resolve::Become;
 use super::{Entry, GRACE, Kind, Report, Telling, Wanted};
 use crate::fleet::key::Organisation;
-use crate::money::{BudgetMetrics, DispatchError, Draft, Event, Holding, How, Journal, is_awaited};
+use crate::money::{
+    BudgetMetrics, DispatchError, Draft, Event, Holding, How, Journal, Statement, Trace, is_awaited,
+};
 use crate::storage::{self, Error};
 
 /// The money of a node in a fleet.
 pub(crate) struct Purse {
     pub(super) books: Mutex<Books>,
+    /// Charges of earlier lives of which the records may know nothing.
+    left: Vec<(ReservationId, Trace)>,
     /// `None` for a node that lives and dies with its process.
     pub(super) journal: Option<Journal>,
     is_open: AtomicBool,
@@ -55,6 +59,7 @@ impl Purse {
         clock: Arc<dyn Clock>,
         (thresholds, metrics): (Counter, BudgetMetrics),
     ) -> Result<Self, Error> {
+        let mut left = Vec::new();
         let (journal, books) = match directory {
             None => (None, Books::default()),
             Some(directory) => {
@@ -62,7 +67,11 @@ impl Purse {
                 let path = directory.join("fleet.redb");
                 let (journal, found) = Journal::open(&path)?;
                 let (mut restored, now) = (None, clock.now());
-                journal.change(|draft| restored = Books::restore(found, now, draft));
+                journal.change(|draft| {
+                    let traces = found.traces.clone();
+                    restored = Books::restore(found, now, draft);
+                    left = draft.keep_traces(traces, now);
+                });
                 let what = || "what the fleet's money kept cannot be read".to_owned();
                 let restored = restored.ok_or_else(|| Error::Damaged { path, what: what() });
                 let (books, assumed) = restored?;
@@ -74,6 +83,7 @@ impl Purse {
         let is_used = journal.is_some() && !books.is_new();
         Ok(Self {
             books: Mutex::new(books),
+            left,
             journal,
             is_open: AtomicBool::default(),
             is_used: AtomicBool::new(is_used),
@@ -251,6 +261,19 @@ impl Purse {
     pub(crate) fn end(&self, id: u128, kind: Kind, costs: &[Amount]) {
         let ended = self.change(|books, draft| books.end(id, kind, costs, draft)).0;
         self.ended(if kind == Kind::Void { How::voided } else { How::settled }, ended);
+    }
+
+    /// Adds what the journal says to a statement.
+    pub(crate) fn state(&self, statement: &mut Statement) {
+        self.books.lock().state(statement);
+        statement.traces(&self.left);
+    }
+
+    /// The record of a charge is written.
+    pub(crate) fn recorded(&self, id: ReservationId) {
+        if let Some(journal) = &self.journal {
+            journal.change(|draft| draft.recorded(id));
+        }
     }
 
     /// Counts the end of a hold, which may have cost more than it held.

@@ -31,7 +31,8 @@ local told, is_whole = 0, 0
 local mine = redis.call('HGET', KEYS[3], ARGV[2])
 if mine then
   local of, t, w = read('<I8I8B', mine)
-  if of == epoch and w ~= EXCUSED then told, is_whole = t, w end
+  -- One that was excused may have told a part before.
+  if of == epoch then told, is_whole = t, w == EXCUSED and 0 or w end
 end
 
 local seen = 0

@@ -4,7 +4,7 @@ use model::Amount;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError};
 
-use super::{Entry, Kind, Row, TIDY};
+use super::{EXCUSE, Entry, Kind, Row, TIDY};
 use crate::fleet::batch::number;
 use crate::fleet::key::Organisation;
 
@@ -90,7 +90,8 @@ fn entry(id: u128, mut record: &[u8], epoch: u64, kind: Kind) -> Option<(u8, Ent
 }
 
 /// Goes on without what a node has spent. It counts again when the node comes back. `false` where
-/// the node has told something in this epoch: it would count twice.
+/// the node has told all of it in this epoch: it would count twice. `None` where the store holds
+/// another epoch.
 ///
 /// # Errors
 /// What the store or the connection says.
@@ -98,28 +99,16 @@ pub(crate) async fn excuse(
     connection: &mut MultiplexedConnection,
     organisation: &Organisation,
     (node, epoch): (&str, u64),
-) -> Result<bool, RedisError> {
-    let mut command = Cmd::new();
-    command.arg("HGET").arg(organisation.nodes()).arg(node);
-    let known: Option<Vec<u8>> = command.query_async(connection).await?;
-    if known.is_some_and(|known| number(&mut known.as_slice()) == Some(epoch)) {
-        return Ok(false);
-    }
-    // No epoch, nothing told, no names on its disk.
-    let mut value = [0_u8; 19];
-    if let Some(whole) = value.get_mut(16) {
-        *whole = EXCUSED;
-    }
-    let mut command = Cmd::new();
-    command.arg("HSET").arg(organisation.nodes()).arg(node).arg(&value[..]);
-    command.query_async::<u64>(connection).await.map(|_| true)
+) -> Result<Option<bool>, RedisError> {
+    let keys = [organisation.epoch(), organisation.nodes()];
+    let epoch = epoch.to_string();
+    let answer = EXCUSE.call(connection, &keys, &[epoch.as_bytes(), node.as_bytes()]).await?;
+    Ok(answer.first().map(|answer| *answer == b'1'))
 }
 
-/// How `hold.lua` marks an open hold, `resolve.lua` one that was charged, and `report.lua` a node
-/// that is excused.
+/// How `hold.lua` marks an open hold, and `resolve.lua` one that was charged.
 const RESERVED: u8 = 1;
 const ESTIMATED: u8 = 4;
-const EXCUSED: u8 = 2;
 
 /// Later than every deadline: where holds stand that were charged for a node that is gone, until
 /// it comes back or they are forgotten.

@@ -5,6 +5,7 @@ mod crash;
 mod differential;
 mod loss;
 mod reconcile;
+mod recover;
 mod repeat;
 mod threshold;
 mod view;

@@ -8,6 +8,7 @@ use model::ReservationId;
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::{Draft, Found};
+use crate::money::Trace;
 use crate::money::record::{
     event_bytes, event_of, holds_bytes, holds_of, key_of, key_text, row_bytes, row_of,
 };
@@ -37,6 +38,13 @@ pub(super) fn write(database: &Database, batch: &Draft, path: &Path) -> Result<(
                 match event {
                     Some(event) => events.insert(number, event_bytes(event).as_slice())?,
                     None => events.remove(number)?,
+                };
+            }
+            let mut traces = transaction.open_table(TRACES)?;
+            for (id, trace) in &batch.traces {
+                match trace {
+                    Some(trace) => traces.insert(id.0, trace.bytes().as_slice())?,
+                    None => traces.remove(id.0)?,
                 };
             }
             let mut kept = transaction.open_table(KEPT)?;
@@ -89,6 +97,7 @@ pub(super) fn read(database: &Database, path: &Path) -> Result<Found, Error> {
             transaction.open_table(OPEN)?;
             transaction.open_table(EVENTS)?;
             transaction.open_table(KEPT)?;
+            transaction.open_table(TRACES)?;
             format.unwrap_or(FORMAT)
         };
         transaction.commit()?;
@@ -132,6 +141,14 @@ fn read_tables(database: &Database) -> Result<Result<Found, String>, redb::Error
         let (name, value) = entry?;
         found.kept.push((name.value().to_vec(), value.value().to_vec()));
     }
+    for entry in transaction.open_table(TRACES)?.iter()? {
+        let (id, trace) = entry?;
+        let id = ReservationId(id.value());
+        let Some(trace) = Trace::of(trace.value()) else {
+            return Ok(Err(format!("what is known of the charge {id}")));
+        };
+        found.traces.push((id, trace));
+    }
     Ok(Ok(found))
 }
 
@@ -154,6 +171,7 @@ const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
 const OPEN: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("open");
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
 const KEPT: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("kept");
+const TRACES: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("traces");
 
 /// The format this version writes, and the newest it reads. The first one knew thresholds by their
 /// place in the budget's list.

@@ -67,7 +67,7 @@ async fn history(disk: &Disk, calls: &[(i64, Option<i64>)]) -> Vec<Call> {
         }
         let times = [leaving, left, if cost.is_some() { left } else { usize::MAX }, usize::MAX];
         match cost {
-            Some(cost) => held.settle(&[parts(*cost)]),
+            Some(cost) => drop(held.settle(&[parts(*cost)])),
             None => underway.push(held),
         }
         done.push(Call { held: *amount, cost: cost.unwrap_or_default(), times });

@@ -22,7 +22,7 @@ async fn all_that_a_node_holds_is_charged_in_one_go() {
     assert_eq!(node.estimate("gone").await, Some(0));
     // What it knows counts instead, however late.
     gone.till.purse.silence(false);
-    open.into_iter().for_each(|held| held.settle(&[parts(1)]));
+    open.into_iter().for_each(|held| drop(held.settle(&[parts(1)])));
     is_settled(&gone).await;
     assert_eq!(spent(&store, &many), account(1_300, 0));
     assert_eq!(store.ask::<u64>(&["ZCARD", "{default}:open:gone"]), 0);

@@ -93,7 +93,7 @@ async fn what_was_reached_while_redis_was_away_is_told_once_when_all_have_told()
     store.kill();
     wait_for("it to be found out", || (!fleet.nodes.iter().any(Fleet::is_open)).then_some(()));
     // Neither reaches it alone, and Redis hears of neither.
-    open.into_iter().for_each(|held| held.settle(&[]));
+    open.into_iter().for_each(|held| drop(held.settle(&[])));
     store.restart();
     for node in &fleet.nodes {
         is_open(node).await;
