@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use ledger::repeat::Repeats;
-use ledger::{Embedded, Fleet, Ledger, QuotaMetrics, Quotas};
+use ledger::{Embedded, Fleet, Ledger, Place, QuotaMetrics, Quotas};
 use model::{Clock, Entropy};
 use rules::Snapshot;
 use telemetry::prometheus::Registry;
@@ -45,7 +45,13 @@ impl Named {
             patience: ledger::PATIENCE,
             metrics: ledger::Metrics::default(),
             budgets: ledger::BudgetMetrics::default(),
+            place: None,
         })))
+    }
+
+    /// The same for a node that has a place in a cluster.
+    pub(crate) fn among(self, place: Option<Place>) -> Self {
+        Self(self.0.map(|options| ledger::Options { place, ..options }))
     }
 
     /// The ledger over the node's own counts.

@@ -11,6 +11,7 @@ mod counts;
 mod door;
 mod listen;
 mod notify;
+mod outage;
 mod serve;
 mod settings;
 mod start;

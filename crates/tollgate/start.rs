@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::serve::{Addresses, Node, Stop, variable};
 use crate::settings::{LogFormat, Role, Settings, Unusable};
-use crate::{agree, counts, listen, notify, unresolved};
+use crate::{agree, counts, listen, notify, outage, unresolved};
 
 /// Starts every part.
 ///
@@ -40,7 +40,8 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let (recorder, records) = start_recorder(settings, &named.roots, &clock, &mut registry)?;
     let directory = settings.data.join("ledger");
     let own = open_own(&directory, &clock, &mut registry)?;
-    let counts = named.counts.over(&own, &directory, (&clock, &*entropy), &mut registry)?;
+    let counted = named.counts.among(outage::place(&handle, &agreement));
+    let counts = counted.over(&own, &directory, (&clock, &*entropy), &mut registry)?;
     let gate = start_gate(&proxy::Options {
         node: NodeName::new(&settings.node),
         listeners: Listeners { http: settings.http, https: settings.https.zip(tls.clone()) },
@@ -60,7 +61,7 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
         overrides: settings.overrides.clone(),
     })?;
     let (doors, stop) = (TaskTracker::new(), Stop::default());
-    watch_snapshots(&doors, (&handle, &stop), &counts.ledger);
+    watch_snapshots(&doors, (&handle, &stop, &clock), &counts.ledger);
     let probes = admin::probes(probes(handle.clone(), registry, stop.node.clone()));
     doors.spawn(admin::serve(probes_door, probes, None, stop.probes.clone()));
     let told = (named.roots, handle.snapshots());
@@ -86,17 +87,19 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     Ok((node, addresses))
 }
 
-/// Tells of the secrets that are not resolved, and begins money in the fleet's store once there are
-/// budgets.
+/// Tells of the secrets that are not resolved, begins money in the fleet's store once there are
+/// budgets, and counts there as the cluster agrees.
 fn watch_snapshots(
     doors: &TaskTracker,
-    (handle, stop): (&cluster::Handle, &Stop),
+    (handle, stop, clock): (&cluster::Handle, &Stop, &Arc<dyn Clock>),
     ledger: &Ledger,
 ) {
     let told = unresolved::tell(&handle.snapshots().borrow(), &BTreeSet::new());
     doors.spawn(unresolved::watch(handle.snapshots(), told, stop.node.clone()));
     if let Some(fleet) = ledger.fleet() {
         doors.spawn(counts::begin_money(handle.snapshots(), fleet.clone(), stop.node.clone()));
+        let (handle, clock) = (handle.clone(), Arc::clone(clock));
+        doors.spawn(outage::follow(handle, fleet.clone(), clock, stop.probes.clone()));
     }
 }
 

@@ -123,6 +123,7 @@ fn looked_up() {
         patience: PATIENCE.saturating_mul(20),
         metrics: Metrics::default(),
         budgets: ledger::BudgetMetrics::default(),
+        place: None,
     };
     let fleet = {
         let _control = control.enter();

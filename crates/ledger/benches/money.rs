@@ -85,6 +85,7 @@ fn start(
         patience: PATIENCE.saturating_mul(20),
         metrics: Metrics::default(),
         budgets: ledger::BudgetMetrics::default(),
+        place: None,
     };
     let _control = control.enter();
     let fleet = Fleet::start(options, Arc::clone(clock), &TaskTracker::new());

@@ -39,6 +39,7 @@ fn main() {
         patience: PATIENCE.saturating_mul(20),
         metrics: Metrics::default(),
         budgets: ledger::BudgetMetrics::default(),
+        place: None,
     };
     let fleet = {
         let _control = control.enter();

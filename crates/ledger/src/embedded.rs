@@ -85,6 +85,11 @@ impl Embedded {
         Ok(ledger)
     }
 
+    /// A ledger in memory whose buckets all begin empty at a moment.
+    pub(crate) fn empty_since(begun: Uptime) -> Self {
+        Self::with(None, Some(begun))
+    }
+
     fn with(directory: Option<PathBuf>, lost_at: Option<Uptime>) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let (hasher, accounts, quotas) =

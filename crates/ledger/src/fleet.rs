@@ -3,9 +3,11 @@
 //! The script `take.lua` decides by the store's clock, in the arithmetic of `rules::limit`; what a
 //! decision means in full is computed from its few numbers by that arithmetic itself. Where a
 //! bucket is leased (`lease.rs`), the node decides by itself. Budgets' holds go with the draws
-//! (`money.rs`).
+//! (`money.rs`). While the store is away the nodes of a cluster may each have a share of a limit
+//! (`outage.rs`).
 
 mod address;
+mod agreed;
 mod batch;
 mod breaker;
 mod claim;
@@ -15,11 +17,14 @@ pub(crate) mod lease;
 mod link;
 mod memory;
 mod money;
+mod outage;
 mod repeat;
 mod ring;
 pub(crate) mod road;
 mod script;
+mod settle;
 mod shard;
+mod share;
 mod shut;
 mod teller;
 
@@ -30,7 +35,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{Clock, Uptime};
-use rules::limit::Short;
 use rules::plan::Plan;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -46,14 +50,16 @@ use self::lease::desk::{Desk, Held, Local};
 use self::lease::keeper::Keeper;
 use self::lease::table::Table;
 use self::link::Dialer;
-use self::memory::Memory;
 pub(crate) use self::money::{Entry, Kept, Kind, Purse, Share, kept_of};
 pub use self::money::{Page, Telling};
-use self::money::{Seen, judge, scribe};
+use self::money::{Seen, scribe};
+pub use self::outage::Place;
+use self::outage::{Counting, Outage};
 pub(crate) use self::road::{Road, Roads};
+use self::settle::{given, settle, shorts};
 use self::shard::Shard;
+use self::share::Sharing;
 use self::shut::Shut;
-use crate::limit::worst;
 use crate::metrics::{Action, Metrics, Uncounted};
 use crate::repeat::LEASE;
 use crate::storage::Error;
@@ -78,6 +84,8 @@ pub struct Options {
     pub metrics: Metrics,
     /// What budgets count, here or in the node itself.
     pub budgets: BudgetMetrics,
+    /// Its place in a cluster that agrees on who counts; `None` for a node that is alone.
+    pub place: Option<Place>,
 }
 
 /// The way to the fleet's ledger. Clones share it.
@@ -94,6 +102,7 @@ pub struct Fleet {
     /// How long a node is believed to live without a word.
     pub(crate) lease: Duration,
     till: Arc<Till>,
+    outage: Arc<Outage>,
 }
 
 /// A take that is under way.
@@ -106,6 +115,7 @@ pub struct Pending {
     notes: Option<(Arc<Shut>, Uptime)>,
     /// What leases gave already, and the clock by which they end.
     held: Option<(Held, Arc<dyn Clock>)>,
+    sharing: Sharing,
 }
 
 impl std::fmt::Debug for Pending {
@@ -125,22 +135,15 @@ impl Fleet {
         clock: Arc<dyn Clock>,
         tasks: &TaskTracker,
     ) -> Result<Self, Error> {
-        let Options { address, tls, organisation, node, directory, patience, metrics, budgets } =
-            options;
+        let Options { address, tls, organisation, node, directory, patience, .. } = options;
+        let Options { metrics, budgets, place, .. } = options;
+        let outage = Arc::new(Outage::new(place, Arc::clone(&clock), metrics.clone()));
         let name = (&organisation, node);
         let (till, orders) = Till::open(name, directory.as_deref(), &clock, (&metrics, budgets))?;
         let (asks, asked) = mpsc::channel(QUEUE_MAX);
         let is_up = Arc::<AtomicBool>::default();
-        let memory = Memory::read(directory.as_deref(), &address, &organisation);
         let breaker = Breaker::new(Arc::clone(&is_up), metrics.breaker.clone());
-        let dialer = Dialer {
-            address,
-            tls,
-            organisation: organisation.clone(),
-            memory,
-            forgotten: 0,
-            tasks: tasks.clone(),
-        };
+        let dialer = Dialer::new(address, tls, organisation.clone(), directory.as_deref(), tasks);
         let (road, roads) = watch::channel(None);
         let call_max = call_max(patience);
         let (due, falls_due) = mpsc::channel(QUEUE_MAX);
@@ -156,6 +159,7 @@ impl Fleet {
             call_max,
             clock: Arc::clone(&clock),
             metrics: metrics.clone(),
+            outage: Arc::clone(&outage),
         };
         tasks.spawn(keeper.run());
         tasks.spawn(scribe(Arc::clone(&till.purse), roads.clone(), organisation.clone()));
@@ -171,10 +175,23 @@ impl Fleet {
             purse: Arc::clone(&till.purse),
             seen: Arc::<Seen>::default(),
             orders,
+            outage: Arc::clone(&outage),
         };
         tasks.spawn(shard.run());
         let (shut, desk, lease) = (Arc::default(), Arc::new(desk), LEASE);
-        Ok(Self { asks, is_up, organisation, patience, metrics, shut, roads, desk, lease, till })
+        Ok(Self {
+            asks,
+            is_up,
+            organisation,
+            patience,
+            metrics,
+            shut,
+            roads,
+            desk,
+            lease,
+            till,
+            outage,
+        })
     }
 
     /// Whether takes go to the store now.
@@ -187,6 +204,13 @@ impl Fleet {
     /// the rest.
     /// Where a lease is short the store decides on everything.
     pub(crate) fn draw(&self, plan: &Plan, now: Uptime) -> Answer {
+        if plan.draws.iter().any(|draw| draw.rule.shares()) {
+            match self.outage.source(now.as_micros()) {
+                Counting::Store => {}
+                Counting::Share(share) => return self.draw_shared(plan, &share, now),
+                Counting::Nobody => return self.draw_held(plan, now),
+            }
+        }
         let pending = match self.desk.draw(plan, now.as_micros()) {
             Local::Refused(denial) => Err(denial),
             Local::Taken(held) if held.count() == plan.draws.len() && plan.holds.is_empty() => {
@@ -220,8 +244,18 @@ impl Fleet {
     /// # Errors
     /// [`Denial::Away`], at once, when the store is.
     fn ask(&self, plan: &Plan, held: Option<Held>) -> Result<Pending, Denial> {
+        self.ask_with(plan, held, Sharing::by_store(plan, &self.outage))
+    }
+
+    /// The same, but what this node's share gave.
+    fn ask_with(
+        &self,
+        plan: &Plan,
+        held: Option<Held>,
+        sharing: Sharing,
+    ) -> Result<Pending, Denial> {
         let claim = Claim::of(self, plan)?;
-        let is_leased = |at| held.as_ref().is_some_and(|held| held.found(at).is_some());
+        let is_leased = |at| given(held.as_ref(), &sharing, at).is_some();
         let wants = wants(&self.organisation, plan, is_leased);
         let (answer, found) = oneshot::channel();
         let money = claim.as_ref().map(|claim| Arc::clone(&claim.wanted));
@@ -234,7 +268,8 @@ impl Fleet {
             Denial::Away
         })?;
         let held = held.map(|held| (held, Arc::clone(&self.desk.clock)));
-        Ok(Pending { found, wants, claim, patience: self.patience, notes: None, held })
+        let (patience, notes) = (self.patience, None);
+        Ok(Pending { found, wants, claim, patience, notes, held, sharing })
     }
 
     /// Asks the store for everything a plan draws on.
@@ -265,13 +300,16 @@ impl Pending {
     /// # Errors
     /// Which draw found its bucket short, or that the store is away.
     pub async fn wait(self, plan: &Plan) -> Result<Reservation, Denial> {
-        let Self { found, wants, claim, patience, notes, held } = self;
+        let Self { found, wants, claim, patience, notes, held, sharing } = self;
         let found = tokio::time::timeout(patience, found).await;
         let found = found.ok().and_then(Result::ok).ok_or(Denial::Away)?;
-        let settled = settle(plan, &wants, &found, held.as_ref().map(|(held, _)| held));
+        if !sharing.is_sure() {
+            return Err(Denial::Away);
+        }
+        let given = |at| given(held.as_ref().map(|(held, _)| held), &sharing, at);
+        let settled = settle(plan, &wants, &found, given);
         if let (Err(Denial::Short { .. }), Some((shut, asked))) = (&settled, notes) {
-            let is_held = |at| held.as_ref().is_some_and(|(held, _)| held.found(at).is_some());
-            shut.note(plan, shorts((&wants, &found), is_held), asked);
+            shut.note(plan, shorts((&wants, &found), |at| given(at).is_some()), asked);
         }
         let reservation = match claim {
             None => settled?,
@@ -287,69 +325,6 @@ impl Pending {
 /// How long one call may take: the rest is for the way to it.
 fn call_max(patience: Duration) -> Duration {
     patience * 4 / 5
-}
-
-/// How the store found each draw of a plan short, in their order. What is held was not asked for.
-fn shorts<'a>(
-    (wants, found): (&'a [Want], &'a Found),
-    is_held: impl Fn(usize) -> bool + 'a,
-) -> impl Iterator<Item = Option<Short>> + 'a {
-    let mut exact = wants.iter().zip(&found.used);
-    (0..).map(move |at| {
-        let (want, used) = if is_held(at) { None } else { exact.next() }?;
-        want.coarse.take(*used, want.cost).err()
-    })
-}
-
-/// What the store's decision means: the arithmetic of the embedded ledger on the levels found, with
-/// what leases gave.
-fn settle(
-    plan: &Plan,
-    wants: &[Want],
-    found: &Found,
-    held: Option<&Held>,
-) -> Result<Reservation, Denial> {
-    let unheld = match &found.holds {
-        Some(holds) if holds.verdict.is_known() && found.granted => {
-            // Its draws were taken when it was made.
-            let taken = vec![None; plan.draws.len()];
-            return Ok(Reservation { taken, ..Reservation::default() });
-        }
-        Some(holds) => match judge(plan, holds) {
-            Some(unheld) => unheld,
-            None => return Err(defect(found)),
-        },
-        None => None,
-    };
-    let mut exact = wants.iter().zip(&found.used);
-    let taken: Option<Vec<_>> = (0..plan.draws.len())
-        .map(|at| match held.and_then(|held| held.found(at)) {
-            Some(found) => Some(found),
-            None => exact.next().map(|(want, used)| want.coarse.take(*used, want.cost)),
-        })
-        .collect();
-    let taken = taken.ok_or(Denial::Away)?;
-    let denial = worst(plan, taken.iter().map(|taken| taken.err()));
-    if found.granted != (denial.is_none() && unheld.is_none()) {
-        return Err(defect(found));
-    }
-    if let Some(denial) = unheld.or(denial) {
-        return Err(denial);
-    }
-    let mut reservation = Reservation::default();
-    for (draw, taken) in plan.draws.iter().zip(taken) {
-        if let (Ok(taken), true) = (&taken, draw.rule.queues()) {
-            reservation.turn = reservation.turn.max(taken.turn);
-        }
-        reservation.taken.push(taken.ok());
-    }
-    Ok(reservation)
-}
-
-/// The script and the arithmetic disagree: nothing may pass on that.
-fn defect(found: &Found) -> Denial {
-    tracing::error!(?found, "Redis decided against the rules");
-    Denial::Away
 }
 
 /// Longest wait of a request to learn what the store says, or that it says nothing.

@@ -19,7 +19,7 @@ mod storage;
 pub use embedded::Embedded;
 pub use fleet::{
     Address, AddressError, Fleet, Money, Options, Organisation, OrganisationError, PATIENCE, Page,
-    Pending, Telling,
+    Pending, Place, Telling,
 };
 pub use ledger::{Answer, Ledger};
 pub use limit::{Denial, Reservation};

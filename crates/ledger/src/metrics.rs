@@ -30,6 +30,10 @@ pub struct Metrics {
     pub(crate) thresholds: Counter,
     /// Buckets that this node leases of, or would.
     pub(crate) leases: Gauge,
+    /// The era of what the cluster has agreed on about the store.
+    pub(crate) era: Gauge,
+    /// 1 while this node has a share of the limits that are shared.
+    pub(crate) sharing: Gauge,
     /// Tokens of leases, by what became of them.
     pub(crate) lease_tokens: Family<LeaseTokens, Counter>,
 }
@@ -99,6 +103,8 @@ impl Default for Metrics {
             shut: Counter::default(),
             thresholds: Counter::default(),
             leases: Gauge::default(),
+            era: Gauge::default(),
+            sharing: Gauge::default(),
             lease_tokens: Family::default(),
         }
     }
@@ -108,7 +114,17 @@ impl Metrics {
     /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
         let Self { calls, seconds, plans, breaker, epochs, uncounted, queue_full, .. } = self;
-        let Self { shut, leases, lease_tokens, thresholds, .. } = self;
+        let Self { shut, leases, lease_tokens, thresholds, era, sharing, .. } = self;
+        registry.register(
+            "ledger_era",
+            "Grows whenever the cluster agrees anew on who counts limits",
+            era.clone(),
+        );
+        registry.register(
+            "ledger_sharing",
+            "1 while Redis is left alone and this node has a share of the limits",
+            sharing.clone(),
+        );
         registry.register(
             "ledger_thresholds",
             "Thresholds of budgets in Redis that calls of this node reached first",

@@ -38,6 +38,11 @@ impl Organisation {
         format!("{{{}}}:epoch", self.0).into_bytes()
     }
 
+    /// The key of the number that the cluster of the nodes gave it.
+    pub(crate) fn number(&self) -> Vec<u8> {
+        format!("{{{}}}:number", self.0).into_bytes()
+    }
+
     /// The keys of what is known of a request that may be repeated, and of its answer.
     pub(crate) fn repeat(&self, id: &[u8; 32]) -> [Vec<u8>; 2] {
         let id = hex::encode(id);

@@ -1,5 +1,6 @@
 //! A connection to the store, checked: a master, of a known run, in a known epoch.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ pub(crate) struct Dialer {
     pub(crate) memory: Memory,
     /// The epoch in which the store was found to have forgotten something; 0: none.
     pub(crate) forgotten: u64,
+    /// The number that the store has to keep, and the life of it that is known to count; 0: none.
+    pub(crate) agreed: (u64, u64),
+    /// What was found last, while which life was known to count.
+    found: (u64, u64),
     /// Owns the tasks that read and write the connections.
     pub(crate) tasks: TaskTracker,
 }
@@ -39,6 +44,8 @@ pub(crate) struct Link {
     /// The epoch that every call names.
     pub(crate) epoch: u64,
     pub(crate) joined: Joined,
+    /// What was agreed on when it was called.
+    pub(crate) agreed: (u64, u64),
     pub(crate) host: Host,
     /// Reads and writes until the link is dropped.
     _driver: AbortOnDropHandle<()>,
@@ -76,6 +83,8 @@ pub(crate) enum Error {
     Replica { host: Host },
     #[error("{host} says nothing of its run")]
     NoRun { host: Host },
+    #[error("{host} counts under number {number}, which the cluster does not know yet")]
+    Ahead { host: Host, number: u64 },
     #[error("no Sentinel knows a master `{service}`")]
     NoMaster { service: String },
     #[error("the cluster sent us from node to node and never to the slot")]
@@ -83,6 +92,28 @@ pub(crate) enum Error {
 }
 
 impl Dialer {
+    /// Knows what the last run of the node knew, where there is a directory.
+    pub(crate) fn new(
+        address: Address,
+        tls: Arc<ClientConfig>,
+        organisation: Organisation,
+        directory: Option<&Path>,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let memory = Memory::read(directory, &address, &organisation);
+        let tasks = tasks.clone();
+        Self {
+            address,
+            tls,
+            organisation,
+            memory,
+            forgotten: 0,
+            agreed: (0, 0),
+            found: (0, 0),
+            tasks,
+        }
+    }
+
     /// Connects to the master that holds the organisation's keys, and joins its epoch.
     ///
     /// # Errors
@@ -97,12 +128,24 @@ impl Dialer {
             match self.follow(host).await {
                 Ok(link) => {
                     self.memory.keep(link.epoch).await;
+                    self.found = (link.epoch, self.agreed.1);
                     return Ok(link);
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// The life of the store that is known; an older one is not joined.
+    fn known(&self) -> u64 {
+        match (self.agreed, self.found) {
+            ((_, 0), _) => self.memory.epoch(),
+            // On a clock that is behind, what begins later may seem older.
+            ((_, life), (found, of)) if life == of => life.min(found),
+            // What this node found by itself may have been another server's.
+            ((_, life), _) => life,
+        }
     }
 
     /// Goes where the nodes of a cluster send us.
@@ -129,15 +172,21 @@ impl Dialer {
             return Err(Error::Replica { host: host.clone() });
         }
         let run = info.field("run_id").ok_or_else(|| Error::NoRun { host: host.clone() })?;
-        let known = self.memory.epoch().to_string();
-        let forgotten = self.forgotten.to_string();
-        let arguments = [run.as_bytes(), known.as_bytes(), forgotten.as_bytes()];
-        let answer = ATTACH.call(&mut connection, &[self.organisation.epoch()], &arguments).await;
+        let (number, _) = self.agreed;
+        let known = self.known().to_string();
+        let [forgotten, asked] = [self.forgotten, number].map(|it| it.to_string());
+        let arguments = [run.as_bytes(), known.as_bytes(), forgotten.as_bytes(), asked.as_bytes()];
+        let keys = [self.organisation.epoch(), self.organisation.number()];
+        let answer = ATTACH.call(&mut connection, &keys, &arguments).await;
         let answer = answer.map_err(failed)?;
-        let (epoch, joined) = joined(&answer).ok_or_else(|| Error::NoRun { host: host.clone() })?;
+        let (epoch, joined) = match joined(&answer) {
+            Some((epoch, Some(joined))) => (epoch, joined),
+            Some((number, None)) => return Err(Error::Ahead { host: host.clone(), number }),
+            None => return Err(Error::NoRun { host: host.clone() }),
+        };
         info.warn_of_eviction(host);
         let host = host.clone();
-        Ok(Link { connection, epoch, joined, host, _driver: driver })
+        Ok(Link { connection, epoch, joined, agreed: self.agreed, host, _driver: driver })
     }
 
     /// A connection that has shown who we are.
@@ -223,12 +272,14 @@ fn moved_to(error: &RedisError, from: &Host) -> Option<Host> {
     Some(Host { name: name.to_owned(), port: port.parse().ok()? })
 }
 
-fn joined(answer: &[u8]) -> Option<(u64, Joined)> {
+/// The epoch and how it was come to; or the number that the store keeps, and nothing.
+fn joined(answer: &[u8]) -> Option<(u64, Option<Joined>)> {
     let (epoch, rest) = answer.split_first_chunk()?;
     let joined = match u64::from_le_bytes(rest.try_into().ok()?) {
-        0 => Joined::Old,
-        1 => Joined::First,
-        _ => Joined::Lost,
+        0 => Some(Joined::Old),
+        1 => Some(Joined::First),
+        3 => None,
+        _ => Some(Joined::Lost),
     };
     Some((u64::from_le_bytes(*epoch), joined))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use model::Clock;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError};
+use rules::outage::Reach;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use super::breaker::Breaker;
 use super::key::Organisation;
 use super::link::{self, Dialer, Joined, Link};
 use super::money::{Caller, HOLD, Purse, Seen};
+use super::outage::Outage;
 use super::road::Road;
 use super::script::Script;
 use super::teller::{Done, Order, Teller};
@@ -40,6 +42,7 @@ pub(crate) struct Shard {
     pub(crate) purse: Arc<Purse>,
     pub(crate) seen: Arc<Seen>,
     pub(crate) orders: Receiver<Order>,
+    pub(crate) outage: Arc<Outage>,
 }
 
 /// Why a link is given up.
@@ -57,17 +60,24 @@ pub(crate) enum Lost {
     Nonsense,
     #[error("somebody else could not use it")]
     Doubted,
+    #[error("the cluster does not count there any more")]
+    Left,
     #[error("a call's task ended early")]
     Task(#[source] tokio::task::JoinError),
 }
 
 /// Why the shard ends: nobody can ask any more.
-struct Unasked;
+pub(crate) struct Unasked;
 
 impl Shard {
     /// Carries takes until nobody can ask any more.
     pub(crate) async fn run(mut self) {
         while let Ok(link) = self.connect().await {
+            match self.is_agreed_on(&link).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(Unasked) => return,
+            }
             self.tell_joined(&link);
             self.breaker.close();
             let road = Road::over(&link, &self.dialer.organisation);
@@ -76,6 +86,8 @@ impl Shard {
             self.roads.send_replace(None);
             match served {
                 Err(lost) => {
+                    let is_left = matches!(lost, Lost::Left);
+                    self.outage.reaches(if is_left { Reach::Waits } else { Reach::Away });
                     self.purse.close();
                     if matches!(lost, Lost::Rolled) {
                         self.dialer.forgotten = link.epoch;
@@ -94,6 +106,7 @@ impl Shard {
     /// Tries until there is a link. Whoever asks meanwhile learns at once that there is none.
     async fn connect(&mut self) -> Result<Link, Unasked> {
         loop {
+            self.dialer.agreed = self.may_call().await?;
             self.breaker.half_open();
             let error = {
                 let Self { asks, dialer, .. } = self;
@@ -101,13 +114,20 @@ impl Shard {
                 loop {
                     tokio::select! {
                         probed = &mut probing => match probed {
-                            Ok(link) => return Ok(link),
+                            Ok(link) => {
+                                self.outage.reaches(Reach::At { life: link.epoch });
+                                return Ok(link);
+                            }
                             Err(error) => break error,
                         },
                         ask = asks.recv() => drop(ask.ok_or(Unasked)?),
                     }
                 }
             };
+            self.outage.reaches(match &error {
+                Unfit::Link(link::Error::Ahead { number, .. }) => Reach::Ahead { number: *number },
+                Unfit::Link(_) | Unfit::Lost(_) => Reach::Away,
+            });
             let pause = self.breaker.open(self.clock.uptime().as_micros());
             let (failures, error) = (self.breaker.failures(), chain(&error));
             // At once, and then less and less often.
@@ -135,6 +155,8 @@ impl Shard {
         let mut beat = Instant::now() + HEARTBEAT;
         let (mut teller, mut errands) = (Teller::default(), JoinSet::<Result<Done, Lost>>::new());
         self.purse.strayed();
+        let outage = Arc::clone(&self.outage);
+        let mut leaves = pin!(outage.leaves(link.epoch));
         loop {
             let has_room = calls.len() < CALLS_MAX;
             tokio::select! {
@@ -150,6 +172,7 @@ impl Shard {
                     waiting.extend(arrived.drain(..));
                 }
                 () = road.is_doubted() => return Err(Lost::Doubted),
+                () = &mut leaves => return Err(Lost::Left),
                 () = sleep_until(beat), if calls.is_empty() => {
                     beat = Instant::now() + HEARTBEAT;
                     calls.spawn(ping(link.connection.clone(), self.call_max));

@@ -200,7 +200,7 @@ impl Shard {
             What::Sweep(teller.sweep.1)
         } else if teller.due <= Instant::now() {
             let piece = teller.report.as_ref().map(|(report, told)| (report.clone(), told + 1));
-            What::Tell { known: self.dialer.memory.nodes(), piece }
+            What::Tell { known: self.known(), piece }
         } else {
             let entries = if self.purse.is_open() { self.purse.fly() } else { Vec::new() };
             if entries.is_empty() {

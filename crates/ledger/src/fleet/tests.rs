@@ -8,6 +8,7 @@ mod outage;
 mod reach;
 mod relay;
 mod ring;
+mod share;
 pub(crate) mod store;
 mod turns;
 
@@ -85,6 +86,7 @@ fn start(url: &str, change: impl FnOnce(&mut Options), tasks: &TaskTracker) -> F
         patience: super::PATIENCE,
         metrics: Metrics::default(),
         budgets: crate::BudgetMetrics::default(),
+        place: None,
     };
     change(&mut options);
     Fleet::start(options, Arc::new(SystemClock::start()), tasks).unwrap()

@@ -51,7 +51,7 @@ fn turn(next: &mut Epoch, sight: &Sight<'_>) {
             if sight.is_wanted && all_obey && is_away(next, sight) {
                 next.mode = Mode::Local { sharing: sight.reports.keys().copied().collect() };
                 next.era += 1;
-            } else if let Some(life) = found.filter(|life| *life > next.life) {
+            } else if let Some(life) = found.filter(|life| *life != next.life) {
                 next.era += u64::from(next.life != 0);
                 next.life = life;
             }

@@ -14,7 +14,7 @@ use super::book::NODE_TOKENS;
 use super::draw::{LEVELS_MAX, Lack, Purchase, take_all, undo};
 use super::holding::{Drawn, Holding};
 use super::purse::Spent;
-use super::table::{Entry, Table};
+use super::table::{Entry, Table, Terms};
 use crate::{Denial, Reservation};
 
 /// What is to be looked at.
@@ -178,7 +178,8 @@ impl Desk {
             let Ok(cost) = u32::try_from(draw.cost.0) else { continue };
             let is_shadow = draw.rule.is_shadow();
             let level = |entry| Level { at, entry, is_shadow, cost };
-            levels.extend(self.entry(draw, always, now).map(level));
+            let terms = Terms { always, shares: draw.rule.shares() };
+            levels.extend(self.entry(draw, terms, now).map(level));
         }
         if levels.iter().any(|level| level.is_shadow) {
             levels.sort_by_key(|level| level.is_shadow);
@@ -187,17 +188,17 @@ impl Desk {
     }
 
     /// The lease of a draw's bucket. One of a bucket that has changed goes.
-    fn entry(&self, draw: &Draw, always: bool, now: u64) -> Option<Arc<Entry>> {
+    fn entry(&self, draw: &Draw, terms: Terms, now: u64) -> Option<Arc<Entry>> {
         match self.table.find(&draw.key) {
-            Some(entry) if entry.bucket == draw.bucket && entry.always == always => Some(entry),
+            Some(entry) if entry.bucket == draw.bucket && entry.terms == terms => Some(entry),
             Some(entry) => {
                 self.table.remove(&entry);
                 entry.holding.close();
                 self.tell(Due::Retire(entry));
                 None
             }
-            None if is_leasable(draw.bucket, always) => {
-                self.table.add(&draw.key, draw.bucket, always, now)
+            None if is_leasable(draw.bucket, terms.always) => {
+                self.table.add(&draw.key, draw.bucket, terms, now)
             }
             None => None,
         }

@@ -19,6 +19,7 @@ use super::wire::{Arguments, RENEWALS_MAX, Renewal, Reply, unpack};
 use crate::fleet::batch::{self, Found};
 use crate::fleet::coarse::Coarse;
 use crate::fleet::key::Organisation;
+use crate::fleet::outage::Outage;
 use crate::fleet::road::{Road, Roads};
 use crate::fleet::script::Script;
 use crate::metrics::{LeaseTokens, Metrics, TokensFate};
@@ -37,6 +38,7 @@ pub(crate) struct Keeper {
     pub(crate) call_max: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
+    pub(crate) outage: Arc<Outage>,
 }
 
 /// What the keeper knows beside its entries.
@@ -241,6 +243,10 @@ impl Keeper {
     }
 
     fn answered(&self, state: &mut State, entry: &Arc<Entry>, renewal: &Renewal, reply: &Reply) {
+        if entry.terms.shares && !self.outage.is_sure() {
+            // As if it had been lost: nodes may have shares of it by now.
+            return;
+        }
         let [_, unit, capacity, _] = renewal.coarse.parts();
         let left = capacity.saturating_sub(reply.used) / unit.max(1);
         let now = self.now();

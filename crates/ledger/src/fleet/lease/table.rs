@@ -17,13 +17,21 @@ use super::holding::Holding;
 pub(crate) struct Entry {
     pub(crate) key: BucketKey,
     pub(crate) bucket: Bucket,
-    /// Leased whatever the number of nodes.
-    pub(crate) always: bool,
+    pub(crate) terms: Terms,
     pub(crate) holding: Holding,
     /// Tokens left in the store when it last said so.
     pub(crate) left: AtomicU64,
     /// When it is looked at next.
     pub(crate) wake: AtomicU64,
+}
+
+/// How a bucket is leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// Whatever the number of nodes.
+    pub(crate) always: bool,
+    /// Only while it is sure that the store counts it: nodes may have shares of it otherwise.
+    pub(crate) shares: bool,
 }
 
 /// By the hash of their buckets' keys, which need no further one.
@@ -62,7 +70,7 @@ impl Table {
         &self,
         key: &BucketKey,
         bucket: Bucket,
-        always: bool,
+        terms: Terms,
         now: u64,
     ) -> Option<Arc<Entry>> {
         let hash = self.hasher.hash_one(key);
@@ -77,8 +85,8 @@ impl Table {
         let entry = Arc::new(Entry {
             key: key.clone(),
             bucket,
-            always,
-            holding: Holding::new(bucket, always, now),
+            terms,
+            holding: Holding::new(bucket, terms.always, now),
             left: AtomicU64::new(0),
             wake: AtomicU64::new(0),
         });

@@ -80,7 +80,13 @@ async fn is_same(fleet: &Fleet, case: u64, history: &History) -> Result<(), Test
         answers.sort_by_key(|(_, found, _)| found.at);
         for (plan, found, wants) in answers {
             let expected = embedded.take(plan, Uptime::from_micros(found.at));
-            prop_assert_eq!(settle(plan, &wants, &found, None), expected, "{:?} {:?}", plan, found);
+            prop_assert_eq!(
+                settle(plan, &wants, &found, |_| None),
+                expected,
+                "{:?} {:?}",
+                plan,
+                found
+            );
         }
     }
     Ok(())

@@ -6,16 +6,14 @@ use super::{
 };
 use crate::fleet::key::Organisation;
 use crate::fleet::link::Dialer;
-use crate::fleet::memory::Memory;
 
 /// What a dialer says that cannot connect, with all causes.
 async fn refusal(url: &str) -> String {
     let address: Address = url.parse().unwrap();
     let organisation = Organisation::default();
-    let memory = Memory::read(None, &address, &organisation);
     let tls = rustls_client(rustls::RootCertStore::empty());
     let tasks = tokio_util::task::TaskTracker::new();
-    let mut dialer = Dialer { address, tls, organisation, memory, forgotten: 0, tasks };
+    let mut dialer = Dialer::new(address, tls, organisation, None, &tasks);
     let error = dialer.connect().await.unwrap_err();
     let error: &dyn std::error::Error = &error;
     let causes = std::iter::successors(Some(error), |error| error.source());
