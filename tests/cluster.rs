@@ -7,6 +7,7 @@ use crate::harness::Message;
 mod disk;
 mod join;
 mod loss;
+mod outage;
 mod partition;
 mod refuse;
 mod replace;
