@@ -51,7 +51,7 @@ impl Log {
         let began = self.now();
         wait_for(what, || {
             let (served, now) = (self.lately(3), self.now());
-            let is_steady = served >= RATE * 3 * 9 / 10 && served <= RATE * 3 * 11 / 10;
+            let is_steady = (RATE * 3 * 9 / 10..=RATE * 3 * 11 / 10).contains(&served);
             (is_steady && now >= began + 3_000_000).then_some(())
         });
         Duration::from_micros(self.now() - began - 3_000_000)
