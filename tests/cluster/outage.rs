@@ -170,6 +170,26 @@ fn by_shares_the_fleet_goes_on_at_its_rate_and_no_window_holds_too_much() {
 }
 
 #[test]
+fn a_redis_that_the_others_do_not_count_in_is_not_used() {
+    let (redis, other, (origin, _)) = (Redis::start(), Redis::start(), Log::origin());
+    let fleet = fleet(&redis, &origin);
+    wait_for("what Redis counts to be agreed on", || {
+        (fleet.node("a").carry("/t").status() == 200).then_some(())
+    });
+    let node = fleet.node("c");
+    assert!(node.stop().success());
+    start(&node, &other);
+    node.says("this Redis is not used");
+    assert_eq!(node.carry("/t").status(), 503);
+    // Redis may be late once on a busy machine.
+    wait_for("the others to go on", || (fleet.node("a").carry("/t").status() == 200).then_some(()));
+    assert!(node.stop().success());
+    start(&node, &redis);
+    uses_redis(&node);
+    wait_for("it to count with the others", || (node.carry("/t").status() == 200).then_some(()));
+}
+
+#[test]
 fn a_node_that_is_cut_off_has_no_share_and_the_others_have_all() {
     let (mut redis, (origin, log)) = (Redis::start(), Log::origin());
     let fleet = fleet(&redis, &origin);

@@ -109,15 +109,18 @@ impl Outage {
         let mut holder = holder.lock();
         change(&mut holder);
         let (source, era) = (holder.source(), holder.epoch().map_or(0, |epoch| epoch.era));
-        // Nobody may take one era's beginning for another's end.
-        self.until.store(0, Ordering::Release);
+        let (from, until) = match source {
+            Source::Store { from, until } => (from, until),
+            Source::Local { .. } | Source::Nobody => (u64::MAX, 0),
+        };
+        if self.from.load(Ordering::Relaxed) != from {
+            // Nobody may take one era's beginning with another's end.
+            self.until.store(0, Ordering::Release);
+            self.from.store(from, Ordering::Release);
+        }
+        self.until.store(until, Ordering::Release);
         let mut share = self.share.write();
         match source {
-            Source::Store { from, until } => {
-                self.from.store(from, Ordering::Release);
-                self.until.store(until, Ordering::Release);
-                *share = None;
-            }
             Source::Local { parts, from, until } => {
                 let known = share.as_ref().filter(|share| share.era == era);
                 let (heard, book) = known.map_or_else(
@@ -126,7 +129,7 @@ impl Outage {
                 );
                 *share = Some(Arc::new(Share { era, parts, from, until, heard, book }));
             }
-            Source::Nobody => *share = None,
+            Source::Store { .. } | Source::Nobody => *share = None,
         }
         self.metrics.era.set(i64::try_from(era).unwrap_or(i64::MAX));
         self.metrics.sharing.set(i64::from(matches!(source, Source::Local { .. })));
