@@ -165,4 +165,50 @@ async fn money_opens_when_every_node_that_the_cluster_knows_has_told() {
     is_open(&second).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_goes_on_without_a_node_that_the_cluster_knows() {
+    let store = Store::start();
+    let first = member(&store, |options| options.node = Arc::from("a"));
+    first.begin_money();
+    wait_for("it to ask for the other", || {
+        (first.money().nodes.get("b") == Some(&Telling::Awaited)).then_some(())
+    });
+    assert_eq!(first.excuse("b").await, Some(true));
+    is_open(&first).await;
+}
+
+/// What it holds on leases it may spend, and no more is given to it: the others may have shares by
+/// then. A limit that is not shared goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hears_nobody_stops_when_its_authority_and_its_leases_are_over() {
+    let store = Store::start();
+    let node = member(&store, |_| {});
+    is_up(&node).await;
+    let leased = {
+        let plain = shared("leased", per_second("2000", "2000"));
+        let DrawRule::Limit(limit) = &plain.rule else { panic!("a limit") };
+        let mut limit = rules::limit::Limit::clone(limit);
+        limit.mode = rules::limit::Mode::Leased;
+        plan(vec![Draw { rule: DrawRule::Limit(Arc::new(limit)), ..plain }])
+    };
+    let (exact, other) = (plan(vec![shared("exact", per_second("900", "900"))]), fixed("o", 9));
+    node.hear(&Epoch { life: finds(&node, 0), ..epoch() });
+    confirm(&node, 0);
+    let asked = node.desk.clock.uptime();
+    let lasted = async |plan: &Plan| {
+        while ask(&node, plan).await != Err(Denial::Away) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        node.desk.clock.uptime().since(asked)
+    };
+    let (leased, exact) = tokio::join!(lasted(&leased), lasted(&exact));
+    let (sure, spent) = (rules::outage::AUTHORITY, rules::outage::LEASE);
+    assert!(exact > sure / 2 && exact < sure + SLACK, "{exact:?}");
+    assert!(leased > sure && leased < sure + spent + SLACK, "{leased:?}");
+    ask(&node, &plan(vec![other])).await.unwrap();
+}
+
+/// For a busy machine.
+const SLACK: Duration = Duration::from_millis(400);
+
 const PAUSE: Duration = Duration::from_millis(2);
