@@ -30,18 +30,17 @@ pub(crate) async fn start(settings: &Settings) -> Result<(Node, Addresses)> {
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let telemetry = start_telemetry(settings)?;
     let mut named = Named::read(settings).context(Unusable)?;
-    let bound = Doors::bind(settings).await?;
-    let Doors { admin: (admin_door, admin), probes: (probes_door, metrics), peers } = bound;
-    let cluster = peers.as_ref().map(|(_, address)| *address);
-    let (handle, agreement) =
-        agree::open(settings, peers, &named.roots, (&clock, &entropy)).await?;
+    let Doors { admin: (admin_door, admin), probes: (probes_door, metrics), peers } =
+        Doors::bind(settings).await?;
+    let (cluster, given) = (peers.as_ref().map(|(_, address)| *address), (&clock, &entropy));
+    let (handle, agreement) = agree::open(settings, peers, &named.roots, given).await?;
     let (keys, tls) = (named.keys_or_made(settings, &*entropy)?, named.tls_or_own(settings)?);
     let mut registry = registry(&telemetry, &handle);
     let (recorder, records) = start_recorder(settings, &named.roots, &clock, &mut registry)?;
-    let directory = settings.data.join("ledger");
+    let (directory, place) = (settings.data.join("ledger"), outage::place(&handle, &agreement));
     let own = open_own(&directory, &clock, &mut registry)?;
-    let counted = named.counts.among(outage::place(&handle, &agreement));
-    let counts = counted.over(&own, &directory, (&clock, &*entropy), &mut registry)?;
+    let counts = named.counts.among(place);
+    let counts = counts.over(&own, &directory, (&clock, &*entropy), &mut registry)?;
     let gate = start_gate(&proxy::Options {
         node: NodeName::new(&settings.node),
         listeners: Listeners { http: settings.http, https: settings.https.zip(tls.clone()) },
