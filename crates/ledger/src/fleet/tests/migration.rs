@@ -1,27 +1,11 @@
 //! A slot that moves to another node of a cluster while it is drawn on.
 
+use super::store::cluster;
 use super::{
     Arc, Duration, Fleet, Store, draw, is_kept, is_up, node, per_second, plan, wait_for, worst,
 };
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
-
-/// Two nodes with half the slots each.
-fn pair() -> [Store; 2] {
-    let stores = [(); 2].map(|()| Store::with(&["--cluster-enabled", "yes"]));
-    for (store, (from, to)) in stores.iter().zip([("0", "8191"), ("8192", "16383")]) {
-        store.ask::<String>(&["CLUSTER", "ADDSLOTSRANGE", from, to]);
-    }
-    let port = stores[0].port.to_string();
-    stores[1].ask::<String>(&["CLUSTER", "MEET", "127.0.0.1", &port]);
-    for store in &stores {
-        wait_for("the cluster", || {
-            let info: String = store.ask(&["CLUSTER", "INFO"]);
-            (info.contains("cluster_state:ok") && info.contains("known_nodes:2")).then_some(())
-        });
-    }
-    stores
-}
 
 /// Moves a slot from one node to another as `redis-cli --cluster reshard` does, key by key.
 fn migrate([from, to]: [&Store; 2], slot: &str) {
@@ -58,7 +42,7 @@ async fn draw_on(node: Fleet, log: Arc<Mutex<Vec<u64>>>, stop: Arc<Mutex<bool>>)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_moves_under_load_is_followed_and_gives_nothing_away() {
-    let stores = pair();
+    let stores = cluster(2);
     let slot: u64 = stores[0].ask(&["CLUSTER", "KEYSLOT", "{default}"]);
     let (log, stop) = (Arc::<Mutex<Vec<u64>>>::default(), Arc::<Mutex<bool>>::default());
     let mut takers = JoinSet::new();

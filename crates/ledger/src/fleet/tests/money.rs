@@ -250,7 +250,7 @@ async fn plans_without_holds_ask_nothing_of_money() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_one_organisation_holds_lies_in_one_slot_of_a_cluster() {
-    let stores = cluster();
+    let stores = cluster(3);
     for name in ["acme", "beta", "gamma", "delta"] {
         let nodes = ["a", "b"].map(|node| {
             teller_with(&stores[0].url(), node, |options| {

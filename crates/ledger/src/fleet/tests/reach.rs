@@ -111,7 +111,7 @@ async fn sentinels_say_who_the_master_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_followed_to_the_organisations_slot() {
-    let stores = super::store::cluster();
+    let stores = super::store::cluster(3);
     // Names whose tags lie in different slots, each by the way of each node.
     for name in ["acme", "beta", "gamma", "delta"] {
         let burst = plan(vec![fixed("a", 9), fixed("b", 9), fixed("c", 9)]);

@@ -1,5 +1,6 @@
 //! A Redis of a test's own: a process on a free port, which ends with the test.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,13 @@ impl Store {
         let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
         // Between looking for a free port and using it somebody else may take it.
         (0..20).find_map(|_| Self::try_with(&arguments)).expect("a Redis starts")
+    }
+
+    /// One whose scripts and keys an operator may turn back (command `DEBUG`).
+    pub(crate) fn debuggable() -> Self {
+        let arguments = ["--enable-debug-command", "yes"].map(String::from);
+        // Redis 6.2 lets everybody debug, and does not know the option.
+        Self::try_with(&arguments).unwrap_or_else(Self::start)
     }
 
     fn try_with(arguments: &[String]) -> Option<Self> {
@@ -100,9 +108,14 @@ impl Drop for Store {
     }
 }
 
+/// The server that is tested: another Redis or a Valkey where `TOLLGATE_TEST_REDIS` names its file.
+fn server() -> OsString {
+    std::env::var_os("TOLLGATE_TEST_REDIS").unwrap_or_else(|| "redis-server".into())
+}
+
 fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Child {
     let log = File::create(directory.join(format!("{port}.log"))).unwrap();
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(server());
     if arguments.iter().any(|argument| argument == "--sentinel") {
         // A Sentinel wants a file that it can write.
         let file: PathBuf = directory.join("sentinel.conf");
@@ -116,19 +129,25 @@ fn spawn(directory: &Path, port: u16, arguments: &[String]) -> Child {
     command.args(arguments).stdout(log).spawn().expect("redis-server is installed")
 }
 
-/// A Redis Cluster of three.
-pub(crate) fn cluster() -> Vec<Store> {
-    let stores: Vec<Store> = (0..3).map(|_| Store::with(&["--cluster-enabled", "yes"])).collect();
-    let ranges = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
-    for (store, (from, to)) in stores.iter().zip(ranges) {
-        store.ask::<String>(&["CLUSTER", "ADDSLOTSRANGE", from, to]);
-        let port = stores[0].port.to_string();
+/// A Redis Cluster of so many, each with its part of the slots.
+pub(crate) fn cluster(count: usize) -> Vec<Store> {
+    const SLOTS: usize = 16_384;
+    let stores: Vec<Store> =
+        (0..count).map(|_| Store::with(&["--cluster-enabled", "yes"])).collect();
+    let port = stores[0].port.to_string();
+    for (place, store) in stores.iter().enumerate() {
+        let slots = place * SLOTS / count..(place + 1) * SLOTS / count;
+        // One by one: Redis 6.2 knows no ranges.
+        let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
+        let words = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+        store.ask::<String>(&words.collect::<Vec<_>>());
         store.ask::<String>(&["CLUSTER", "MEET", "127.0.0.1", &port]);
     }
+    let known = format!("known_nodes:{count}");
     for store in &stores {
         wait_for("the cluster", || {
             let info: String = store.ask(&["CLUSTER", "INFO"]);
-            (info.contains("cluster_state:ok") && info.contains("known_nodes:3")).then_some(())
+            (info.contains("cluster_state:ok") && info.contains(&known)).then_some(())
         });
     }
     stores

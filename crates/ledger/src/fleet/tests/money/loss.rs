@@ -64,7 +64,7 @@ async fn a_restart_from_an_old_snapshot_loses_no_spend() {
 /// tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_suffix_in_the_same_run_is_found_by_the_numbers() {
-    let mut store = Store::with(&["--enable-debug-command", "yes"]);
+    let mut store = Store::debuggable();
     check(&mut store, |store| {
         let run = |store: &Store| {
             let info: String = store.ask(&["INFO", "server"]);
