@@ -38,6 +38,10 @@ impl Script {
             command.arg(arguments);
             command
         };
+        #[cfg(test)]
+        if let Some(text) = super::tests::mutants::altered(keys, self.text) {
+            return run("EVAL", &text).query_async(connection).await;
+        }
         let answered = run("EVALSHA", digest).query_async(connection).await;
         match answered {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {

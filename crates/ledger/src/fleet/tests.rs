@@ -4,6 +4,7 @@ mod differential;
 mod lease;
 mod migration;
 mod money;
+pub(crate) mod mutants;
 mod outage;
 mod reach;
 mod relay;
@@ -60,6 +61,12 @@ pub(super) fn plan(draws: Vec<Draw>) -> Plan {
     Plan { draws, ..Plan::default() }
 }
 
+/// The name of a key of the organisation that is tested.
+pub(crate) fn key_of(name: &str) -> String {
+    let epoch = String::from_utf8(mutants::organisation().epoch()).unwrap();
+    epoch.replace("epoch", name)
+}
+
 /// A node's way to a store, with all the time a busy machine needs.
 pub(crate) fn node(url: &str) -> Fleet {
     node_with(url, |options| options.patience = Duration::from_secs(20))
@@ -80,7 +87,7 @@ fn start(url: &str, change: impl FnOnce(&mut Options), tasks: &TaskTracker) -> F
     let mut options = Options {
         address: url.parse().unwrap(),
         tls,
-        organisation: Organisation::default(),
+        organisation: mutants::organisation(),
         node: Arc::from("a"),
         directory: None,
         patience: super::PATIENCE,
@@ -106,7 +113,7 @@ pub(crate) async fn is_up(node: &Fleet) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(store::PATIENCE, up).await.expect("the store is used");
+    tokio::time::timeout(store::patience(), up).await.expect("the store is used");
 }
 
 async fn take(node: &Fleet, plan: &Plan) -> Result<Reservation, Denial> {
@@ -187,13 +194,12 @@ async fn a_full_bucket_is_forgotten_by_the_store() {
     is_up(&node).await;
     let quick = plan(vec![draw("quick", per_second("1000", "5"))]);
     assert!(take(&node, &quick).await.is_ok());
-    let key = "{default}:limit:5:quick:text:alice";
-    let left: i64 = store.ask(&["PTTL", key]);
+    let left: i64 = store.ask(&["PTTL", &key_of("limit:5:quick:text:alice")]);
     // A millisecond to be full, and a second's grace.
     assert!((1..=1_001).contains(&left), "{left}");
     // One that never refills is never forgotten.
     assert!(take(&node, &plan(vec![fixed("never", 5)])).await.is_ok());
-    assert_eq!(store.ask::<i64>(&["PTTL", "{default}:limit:5:never:text:alice"]), -1);
+    assert_eq!(store.ask::<i64>(&["PTTL", &key_of("limit:5:never:text:alice")]), -1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

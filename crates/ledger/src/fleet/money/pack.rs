@@ -21,6 +21,7 @@ pub(crate) struct Packer {
     budgets: Vec<(Amount, u64, Arc<[u8]>)>,
     row_of: HashMap<Arc<[u8]>, u16>,
     budget_of: HashMap<(Amount, u64, Arc<[u8]>), u16>,
+    record_of: HashMap<u128, u16>,
 }
 
 /// Where the rows of one call are listed.
@@ -69,10 +70,14 @@ impl Packer {
         (at, under)
     }
 
-    /// The place of what is known of an id, from 1.
+    /// The place of what is known of an id, from 1. An id that comes twice has one: what its first
+    /// entry does is what its second finds.
     pub(crate) fn record(&mut self, organisation: &Organisation, id: u128) -> u16 {
-        self.records.push(organisation.hold(id));
-        short(self.records.len())
+        let next = short(self.records.len() + 1);
+        *self.record_of.entry(id).or_insert_with(|| {
+            self.records.push(organisation.hold(id));
+            next
+        })
     }
 
     /// What a plan holds, as `hold.lua` reads it before the plan's draws.

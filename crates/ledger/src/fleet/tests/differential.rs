@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     Arc, Bucket, Draw, DrawRule, Duration, Fleet, LimitId, Plan, Store, Subject, Tokens, Uptime,
-    draw, is_up, node, plan,
+    draw, is_up, mutants::histories, node, plan,
 };
 use crate::Embedded;
 use crate::fleet::settle;
@@ -93,7 +93,7 @@ async fn is_same(fleet: &Fleet, case: u64, history: &History) -> Result<(), Test
 }
 
 #[test]
-fn the_store_answers_as_the_embedded_ledger_does() {
+pub(super) fn the_store_answers_as_the_embedded_ledger_does() {
     let store = Store::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let fleet = runtime.block_on(async {
@@ -103,10 +103,7 @@ fn the_store_answers_as_the_embedded_ledger_does() {
     });
     // Each case has buckets of its own.
     let cases = AtomicU64::new(0);
-    let mut config = ProptestConfig::with_cases(300);
-    config.max_shrink_iters = 400;
-    config.failure_persistence = None;
-    proptest!(config, |(history in history())| {
+    proptest!(histories(300), |(history in history())| {
         let case = cases.fetch_add(1, Ordering::Relaxed);
         runtime.block_on(is_same(&fleet, case, &history))?;
     });

@@ -3,7 +3,10 @@
 pub(super) mod adjust;
 mod crash;
 mod differential;
+mod history;
 mod loss;
+mod machine;
+mod mutants;
 mod reconcile;
 mod recover;
 mod repeat;
@@ -14,9 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rules::budget::{Account, Budget, Fired, Hold};
 
-use super::store::{PATIENCE, cluster};
+use super::mutants::{histories, organisation};
+use super::store::{cluster, patience};
 use super::{
-    Arc, Denial, Duration, Fleet, JoinSet, Options, Plan, Store, fixed, node_with, take, wait_for,
+    Arc, Denial, Duration, Fleet, JoinSet, Options, Plan, Store, fixed, key_of, node_with, take,
+    wait_for,
 };
 use crate::money::sample::{budget, hold, parts, plan};
 use crate::{Held, Standing};
@@ -44,7 +49,7 @@ pub(super) async fn is_open(node: &Fleet) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, open).await.expect("money is open");
+    tokio::time::timeout(patience(), open).await.expect("money is open");
 }
 
 /// An id of its own for each call.
@@ -86,7 +91,7 @@ async fn until_answered(node: &Fleet, budget: &Arc<Budget>, amount: i64) -> Resu
             }
         }
     };
-    tokio::time::timeout(PATIENCE, answered).await.expect("the store answers")
+    tokio::time::timeout(patience(), answered).await.expect("the store answers")
 }
 
 /// Waits until the store has taken every end.
@@ -96,19 +101,18 @@ pub(super) async fn is_settled(node: &Fleet) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, settled).await.expect("the store takes the ends");
+    tokio::time::timeout(patience(), settled).await.expect("the store takes the ends");
 }
 
 /// What the store holds of a budget's row: nothing where it is of another epoch.
 fn row(store: &Store, budget: &Arc<Budget>) -> Account {
-    let organisation = super::Organisation::default();
-    account_at(store, &organisation.row(&hold(budget, 0).row))
+    account_at(store, &organisation().row(&hold(budget, 0).row))
 }
 
 fn account_at(store: &Store, key: &[u8]) -> Account {
     let key = std::str::from_utf8(key).unwrap();
     let value: Option<Vec<u8>> = store.ask(&["GET", key]);
-    let epoch: Vec<u8> = store.ask(&["GETRANGE", "{default}:epoch", "0", "7"]);
+    let epoch: Vec<u8> = store.ask(&["GETRANGE", &key_of("epoch"), "0", "7"]);
     let Some(value) = value.filter(|value| value[..8] == epoch) else { return Account::default() };
     crate::fleet::money::row(&value).unwrap().1
 }
@@ -123,7 +127,7 @@ fn spent(store: &Store, budget: &Arc<Budget>) -> Account {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_held_is_settled_or_void_once() {
+pub(super) async fn what_is_held_is_settled_or_void_once() {
     let store = Store::start();
     let (node, ten) = (teller(&store, "a").await, Arc::new(budget("ten", 10)));
     let mut first = held(&node, &ten, 6).await.unwrap();
@@ -137,11 +141,11 @@ async fn what_is_held_is_settled_or_void_once() {
     first.settle(&[parts(7)]);
     is_settled(&node).await;
     assert_eq!(spent(&store, &ten), account(7, 0));
-    assert_eq!(store.ask::<u64>(&["ZCARD", "{default}:open:a"]), 0);
+    assert_eq!(store.ask::<u64>(&["ZCARD", &key_of("open:a")]), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn draws_and_holds_are_taken_together_or_not_at_all() {
+pub(super) async fn draws_and_holds_are_taken_together_or_not_at_all() {
     let store = Store::start();
     let (node, ten) = (teller(&store, "a").await, Arc::new(budget("ten", 10)));
     let both = |burst: u64, amount| Plan {
@@ -159,7 +163,7 @@ async fn draws_and_holds_are_taken_together_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_is_made_once_and_stands_for_its_holds_alone() {
+pub(super) async fn an_id_is_made_once_and_stands_for_its_holds_alone() {
     let store = Store::start();
     let (node, ten) = (teller(&store, "a").await, Arc::new(budget("ten", 10)));
     let id = fresh();
@@ -182,7 +186,7 @@ async fn an_id_is_made_once_and_stands_for_its_holds_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_drain_one_budget_to_the_unit() {
+pub(super) async fn three_nodes_drain_one_budget_to_the_unit() {
     let store = Store::start();
     let budgets = [Arc::new(budget("all", 1_000)), Arc::new(budget("wide", 5_000))];
     let mut takers = JoinSet::new();
@@ -217,7 +221,7 @@ async fn three_nodes_drain_one_budget_to_the_unit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_threshold_fires_once_of_all_nodes() {
+pub(super) async fn a_threshold_fires_once_of_all_nodes() {
     let store = Store::start();
     let ten = Arc::new(budget("ten", 10));
     let nodes = [teller(&store, "a").await, teller(&store, "b").await];
@@ -235,12 +239,12 @@ async fn a_threshold_fires_once_of_all_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plans_without_holds_ask_nothing_of_money() {
+pub(super) async fn plans_without_holds_ask_nothing_of_money() {
     let store = Store::start();
     let node = super::node(&store.url());
     super::is_up(&node).await;
     take(&node, &super::plan(vec![fixed("l", 1)])).await.unwrap();
-    assert!(!store.ask::<bool>(&["EXISTS", "{default}:nodes"]));
+    assert!(!store.ask::<bool>(&["EXISTS", &key_of("nodes")]));
     // The first that holds something begins it.
     let ten = Arc::new(budget("ten", 10));
     assert_eq!(held(&node, &ten, 1).await.unwrap_err(), Denial::Away);
@@ -249,7 +253,7 @@ async fn plans_without_holds_ask_nothing_of_money() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_that_one_organisation_holds_lies_in_one_slot_of_a_cluster() {
+pub(super) async fn all_that_one_organisation_holds_lies_in_one_slot_of_a_cluster() {
     let stores = cluster(3);
     for name in ["acme", "beta", "gamma", "delta"] {
         let nodes = ["a", "b"].map(|node| {
@@ -271,7 +275,7 @@ async fn all_that_one_organisation_holds_lies_in_one_slot_of_a_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_goes_on_without_a_node_and_charges_what_it_held() {
+pub(super) async fn an_operator_goes_on_without_a_node_and_charges_what_it_held() {
     let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
     let (gone, node) = (teller(&store, "gone").await, teller(&store, "a").await);
     let mut open = held(&gone, &ten, 4).await.unwrap();

@@ -6,8 +6,8 @@ use model::Clock as _;
 
 use super::relay::Relay;
 use super::{
-    Denial, Duration, Fleet, Plan, Short, Store, SystemClock, draw, exhaust, fixed, is_up, node,
-    node_with, per_second, plan, take, wait_for,
+    Denial, Duration, Fleet, Plan, Short, Store, SystemClock, draw, exhaust, fixed, is_up, key_of,
+    node, node_with, per_second, plan, take, wait_for,
 };
 
 /// Three of ten were taken and the store then loses them. Nobody knows what was taken: a bucket
@@ -30,7 +30,7 @@ async fn check_forgotten(store: &mut Store, lose: impl FnOnce(&mut Store)) {
 /// The first answer that is one.
 async fn answered(node: &Fleet, plan: &Plan) -> Result<(), Denial> {
     let clock = SystemClock::start();
-    let deadline = clock.uptime().plus(super::store::PATIENCE);
+    let deadline = clock.uptime().plus(super::store::patience());
     loop {
         match take(node, plan).await {
             Err(Denial::Away) => is_up(node).await,
@@ -46,16 +46,16 @@ async fn wait_passes(node: &Fleet, plan: &Plan) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(super::store::PATIENCE, passes).await.expect("it passes");
+    tokio::time::timeout(super::store::patience(), passes).await.expect("it passes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_flush_buckets_begin_empty() {
+pub(super) async fn after_a_flush_buckets_begin_empty() {
     check_forgotten(&mut Store::start(), |store| store.ask(&["FLUSHALL"])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_buckets_begin_empty() {
+pub(super) async fn after_a_restart_buckets_begin_empty() {
     check_forgotten(&mut Store::start(), |store| {
         store.kill();
         store.restart();
@@ -64,20 +64,20 @@ async fn after_a_restart_buckets_begin_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_from_an_old_snapshot_buckets_begin_empty() {
+pub(super) async fn after_a_restart_from_an_old_snapshot_buckets_begin_empty() {
     let mut store = Store::start();
     check_forgotten(&mut store, |store| {
         store.ask::<String>(&["SAVE"]);
         store.kill();
         store.restart();
         // The old counts are there again, and too low.
-        assert!(store.ask::<bool>(&["EXISTS", "{default}:limit:4:slow:text:alice"]));
+        assert!(store.ask::<bool>(&["EXISTS", &key_of("limit:4:slow:text:alice")]));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_was_away_while_the_store_was_replaced_finds_it_out() {
+pub(super) async fn a_node_that_was_away_while_the_store_was_replaced_finds_it_out() {
     let mut store = Store::start();
     let directory = tempfile::tempdir().unwrap();
     let remembering = |store: &Store| {
@@ -106,7 +106,7 @@ async fn a_node_that_was_away_while_the_store_was_replaced_finds_it_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_counts_a_stranger_began_anew_finds_it_out() {
+pub(super) async fn a_node_whose_counts_a_stranger_began_anew_finds_it_out() {
     let store = Store::start();
     let slow = plan(vec![fixed("slow", 10)]);
     let old = node(&store.url());
@@ -122,7 +122,7 @@ async fn a_node_whose_counts_a_stranger_began_anew_finds_it_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_replica_took_over_buckets_begin_empty() {
+pub(super) async fn after_a_replica_took_over_buckets_begin_empty() {
     let mut master = Store::start();
     let replica = Store::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
     let node = node(&format!("{},127.0.0.1:{}", master.url(), replica.port));
@@ -144,7 +144,7 @@ async fn after_a_replica_took_over_buckets_begin_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_that_the_store_forgot_is_sent_again() {
+pub(super) async fn a_script_that_the_store_forgot_is_sent_again() {
     let store = Store::start();
     let node = node(&store.url());
     is_up(&node).await;
@@ -157,7 +157,7 @@ async fn a_script_that_the_store_forgot_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_long_for_a_store_that_stopped_and_it_goes_on_where_it_was() {
+pub(super) async fn nobody_waits_long_for_a_store_that_stopped_and_it_goes_on_where_it_was() {
     let store = Store::start();
     let node = node_with(&store.url(), |_| {});
     let plan = plan(vec![fixed("l", 5)]);
@@ -190,7 +190,7 @@ async fn nobody_waits_long_for_a_store_that_stopped_and_it_goes_on_where_it_was(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_store_is_left_alone_until_it_is_quick() {
+pub(super) async fn a_slow_store_is_left_alone_until_it_is_quick() {
     let store = Store::start();
     let relay = Relay::before(store.port).await;
     let node = node_with(&relay.url(), |_| {});
@@ -213,7 +213,7 @@ async fn a_slow_store_is_left_alone_until_it_is_quick() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_not_there_yet_is_used_when_it_comes() {
+pub(super) async fn a_store_that_is_not_there_yet_is_used_when_it_comes() {
     let mut store = Store::start();
     store.kill();
     let node = node(&store.url());
@@ -224,7 +224,7 @@ async fn a_store_that_is_not_there_yet_is_used_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_went_far_back_begins_anew_and_heals() {
+pub(super) async fn a_clock_that_went_far_back_begins_anew_and_heals() {
     let store = Store::start();
     let node = node(&store.url());
     is_up(&node).await;
@@ -236,9 +236,9 @@ async fn a_clock_that_went_far_back_begins_anew_and_heals() {
     let client = redis::Client::open(store.url()).unwrap();
     let mut connection = client.get_connection().unwrap();
     let mut command = redis::cmd("SETRANGE");
-    command.arg("{default}:epoch").arg(16).arg(&bytes[..]);
+    command.arg(key_of("epoch")).arg(16).arg(&bytes[..]);
     wait_for("the epoch to be set", || command.query::<u64>(&mut connection).ok());
     wait_passes(&node, &plan).await;
-    let seen: Vec<u8> = store.ask(&["GETRANGE", "{default}:epoch", "16", "23"]);
+    let seen: Vec<u8> = store.ask(&["GETRANGE", &key_of("epoch"), "16", "23"]);
     assert!(u128::from(u64::from_le_bytes(seen.try_into().unwrap())) < ahead, "time stands still");
 }

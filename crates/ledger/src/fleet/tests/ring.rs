@@ -8,6 +8,7 @@ use rules::quota::{
     Step,
 };
 
+use super::mutants::histories;
 use super::{Arc, Duration, Fleet, Store, is_up, node};
 
 /// A history: steps of nodes with a pause before each, the document of each, and its news. Some are
@@ -111,7 +112,7 @@ async fn is_same(fleet: &Fleet, case: u64, history: &History) -> Result<(), Test
 }
 
 #[test]
-fn the_store_takes_steps_as_the_rules_do() {
+pub(super) fn the_store_takes_steps_as_the_rules_do() {
     let store = Store::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let fleet = runtime.block_on(async {
@@ -120,10 +121,7 @@ fn the_store_takes_steps_as_the_rules_do() {
         fleet
     });
     let cases = AtomicU64::new(0);
-    let mut config = ProptestConfig::with_cases(200);
-    config.max_shrink_iters = 200;
-    config.failure_persistence = None;
-    proptest!(config, |(history in history())| {
+    proptest!(histories(200), |(history in history())| {
         let case = cases.fetch_add(1, Ordering::Relaxed);
         runtime.block_on(is_same(&fleet, case, &history))?;
     });
@@ -140,7 +138,7 @@ fn one(seq: u64) -> News {
 
 /// A turn beyond the reserve may have a higher tag than those it passes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_was_passed_does_not_turn_virtual_time_back() {
+pub(super) async fn a_call_that_was_passed_does_not_turn_virtual_time_back() {
     let store = Store::start();
     let fleet = node(&store.url());
     is_up(&fleet).await;
@@ -200,7 +198,7 @@ async fn what_a_step_reads_does_not_grow_with_those_who_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_was_away_is_told_so_by_both() {
+pub(super) async fn a_node_that_was_away_is_told_so_by_both() {
     let store = Store::start();
     let fleet = node(&store.url());
     is_up(&fleet).await;
@@ -222,7 +220,7 @@ async fn a_node_that_was_away_is_told_so_by_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_lost_its_keys_grants_nothing_until_a_window_has_passed() {
+pub(super) async fn a_store_that_lost_its_keys_grants_nothing_until_a_window_has_passed() {
     let store = Store::start();
     let fleet = node(&store.url());
     is_up(&fleet).await;

@@ -164,15 +164,21 @@ pub(crate) fn free_port() -> u16 {
 /// Asks again until there is something.
 pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let clock = SystemClock::start();
-    let deadline = clock.uptime().plus(PATIENCE);
+    let patience = patience();
+    let deadline = clock.uptime().plus(patience);
     loop {
         if let Some(found) = ask() {
             return found;
         }
-        assert!(clock.uptime() < deadline, "waited {PATIENCE:?} for {what}");
+        assert!(clock.uptime() < deadline, "waited {patience:?} for {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
 /// Longest wait of a test; nothing that works takes so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long this test waits.
+pub(crate) fn patience() -> Duration {
+    if super::mutants::is_trial() { super::mutants::PATIENCE } else { PATIENCE }
+}

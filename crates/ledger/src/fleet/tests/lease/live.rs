@@ -7,7 +7,7 @@ use rules::limit::Mode;
 use tokio::task::JoinSet;
 
 use crate::fleet::tests::store::{Store, wait_for};
-use crate::fleet::tests::{draw, is_up, node, plan};
+use crate::fleet::tests::{draw, is_up, key_of, node, plan};
 use crate::simulation::{Chance, worst};
 use crate::{Answer, Denial, Fleet};
 use model::SystemClock;
@@ -202,7 +202,7 @@ async fn what_is_held_is_given_back_when_the_node_stops() {
     tasks.close();
     tokio::time::timeout(Duration::from_secs(30), tasks.wait()).await.expect("it ends");
     // The lease holds nothing, so nothing of the bucket is out.
-    let value: Vec<u8> = store.ask(&["GET", "{default}:limit:1:l:text:alice"]);
+    let value: Vec<u8> = store.ask(&["GET", &key_of("limit:1:l:text:alice")]);
     assert_eq!(value.len(), 24 + 37);
     assert_eq!(value[48..52], [0; 4]);
 }
@@ -215,7 +215,7 @@ async fn an_idle_lease_is_given_back() {
     is_up(&node).await;
     warm(&node, &plan, &clock).await;
     wait_for("the lease to be given back", || {
-        let value: Vec<u8> = store.ask(&["GET", "{default}:limit:1:l:text:alice"]);
+        let value: Vec<u8> = store.ask(&["GET", &key_of("limit:1:l:text:alice")]);
         (value.get(48..52) == Some(&[0; 4][..])).then_some(())
     });
 }

@@ -96,28 +96,28 @@ async fn check(step: Step, posted: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_had_not_left_is_void() {
+pub(super) async fn what_had_not_left_is_void() {
     check(Step::Reserved, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_have_left_is_charged_whole() {
+pub(super) async fn what_may_have_left_is_charged_whole() {
     check(Step::Dispatched, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_the_store_did_not_hear_is_told_again() {
+pub(super) async fn an_end_that_the_store_did_not_hear_is_told_again() {
     check(Step::SettledUnheard, 3).await;
     check(Step::VoidedUnheard, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_the_store_has_taken_counts_once() {
+pub(super) async fn an_end_that_the_store_has_taken_counts_once() {
     check(Step::Settled, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_has_spent_takes_part_before_anybody_asks_it() {
+pub(super) async fn a_node_that_has_spent_takes_part_before_anybody_asks_it() {
     let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
     let directory = tempfile::tempdir().unwrap();
     let node = remembering(&store, directory.path()).await;

@@ -6,7 +6,8 @@ use rules::budget::RowKey;
 use rules::plan::Subject;
 
 use super::{
-    Arc, AtomicU64, Budget, Hold, Ordering, Plan, Store, budget, fresh, is_settled, plan, teller,
+    Arc, AtomicU64, Budget, Hold, Ordering, Plan, Store, budget, fresh, histories, is_settled,
+    organisation, plan, teller,
 };
 use crate::fleet::Fleet;
 use crate::{Denial, Embedded, Held, Reservation};
@@ -126,7 +127,7 @@ async fn is_same(
         }
     }
     for (place, budget) in budgets.iter().enumerate() {
-        let key = super::super::Organisation::default().row(&row(place));
+        let key = organisation().row(&row(place));
         let own = both.embedded.accounts().account(&row(place));
         let shared = super::account_at(store, &key);
         prop_assert_eq!(shared, own, "{}", budget.id.as_str());
@@ -135,15 +136,12 @@ async fn is_same(
 }
 
 #[test]
-fn the_store_answers_as_the_nodes_own_accounts_do() {
+pub(super) fn the_store_answers_as_the_nodes_own_accounts_do() {
     let store = Store::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let fleet = runtime.block_on(teller(&store, "a"));
     let cases = AtomicU64::new(0);
-    let mut config = ProptestConfig::with_cases(150);
-    config.max_shrink_iters = 200;
-    config.failure_persistence = None;
-    proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
+    proptest!(histories(150), |(steps in prop::collection::vec(step(), 1..40))| {
         let case = cases.fetch_add(1, Ordering::Relaxed);
         runtime.block_on(is_same(&store, &fleet, case, &steps))?;
     });

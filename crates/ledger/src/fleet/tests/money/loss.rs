@@ -37,12 +37,12 @@ async fn check(store: &mut Store, lose: impl FnOnce(&mut Store)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flush_loses_no_spend() {
+pub(super) async fn a_flush_loses_no_spend() {
     check(&mut Store::start(), |store| store.ask(&["FLUSHALL"])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_without_anything_loses_no_spend() {
+pub(super) async fn a_restart_without_anything_loses_no_spend() {
     check(&mut Store::start(), |store| {
         store.kill();
         std::fs::remove_file(store.directory.path().join("dump.rdb")).unwrap();
@@ -52,7 +52,7 @@ async fn a_restart_without_anything_loses_no_spend() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_from_an_old_snapshot_loses_no_spend() {
+pub(super) async fn a_restart_from_an_old_snapshot_loses_no_spend() {
     check(&mut Store::start(), |store| {
         store.kill();
         store.restart();
@@ -63,7 +63,7 @@ async fn a_restart_from_an_old_snapshot_loses_no_spend() {
 /// The same server and the same epoch, with the counts of before: only the numbers of the calls
 /// tell.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_suffix_in_the_same_run_is_found_by_the_numbers() {
+pub(super) async fn a_lost_suffix_in_the_same_run_is_found_by_the_numbers() {
     let mut store = Store::debuggable();
     check(&mut store, |store| {
         let run = |store: &Store| {
@@ -78,7 +78,7 @@ async fn a_lost_suffix_in_the_same_run_is_found_by_the_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_missed_the_end_loses_no_spend() {
+pub(super) async fn a_replica_that_missed_the_end_loses_no_spend() {
     let (twenty, mut master) = (Arc::new(budget("twenty", 20)), Store::start());
     let replica = Store::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
     let url = format!("{},127.0.0.1:{}", master.url(), replica.port);
@@ -99,7 +99,7 @@ async fn a_replica_that_missed_the_end_loses_no_spend() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scripts_that_are_forgotten_are_sent_again() {
+pub(super) async fn scripts_that_are_forgotten_are_sent_again() {
     let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
     let node = teller(&store, "a").await;
     for _ in 0..5 {
@@ -111,7 +111,7 @@ async fn scripts_that_are_forgotten_are_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn money_is_closed_until_the_silent_node_has_told() {
+pub(super) async fn money_is_closed_until_the_silent_node_has_told() {
     let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
     let (second, first) = (teller(&store, "b").await, teller(&store, "a").await);
     assert!(first.till.purse.nodes().contains_key("b"));
@@ -131,7 +131,7 @@ async fn money_is_closed_until_the_silent_node_has_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_waited_for_is_void_when_the_store_goes_on() {
+pub(super) async fn what_nobody_waited_for_is_void_when_the_store_goes_on() {
     let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
     let node =
         teller_with(&store.url(), "a", |options| options.patience = Duration::from_millis(200));
@@ -147,7 +147,7 @@ async fn what_nobody_waited_for_is_void_when_the_store_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_spends_only_once_the_others_know_of_it() {
+pub(super) async fn a_node_spends_only_once_the_others_know_of_it() {
     let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
     let first = teller(&store, "a").await;
     let second = teller(&store, "b").await;

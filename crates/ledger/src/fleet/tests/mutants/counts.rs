@@ -1,0 +1,1 @@
+//! Scripts of buckets with one fault each.

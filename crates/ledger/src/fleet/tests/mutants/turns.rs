@@ -1,0 +1,1 @@
+//! The script of quotas with one fault each.
