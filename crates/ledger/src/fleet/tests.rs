@@ -188,7 +188,7 @@ async fn no_window_of_a_fleet_ever_holds_more_than_was_promised() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_bucket_is_forgotten_by_the_store() {
+pub(super) async fn a_full_bucket_is_forgotten_by_the_store() {
     let store = Store::start();
     let node = node(&store.url());
     is_up(&node).await;

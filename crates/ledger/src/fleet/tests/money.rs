@@ -10,6 +10,7 @@ mod mutants;
 mod reconcile;
 mod recover;
 mod repeat;
+mod reports;
 mod threshold;
 mod view;
 

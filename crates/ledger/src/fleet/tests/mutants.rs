@@ -102,7 +102,9 @@ fn refusal(law: fn(), altered: Option<Altered>) -> (Option<String>, bool) {
     GROUND.set(Some(name));
     let found = catch_unwind(law).err().map(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        // What was found stands before the history that found it.
+        text.unwrap_or_default().split("minimal").next().unwrap_or_default().to_owned()
     });
     GROUND.set(None);
     let has_run = ALTERED.lock().remove(&tag).is_none_or(|altered| altered.has_run);

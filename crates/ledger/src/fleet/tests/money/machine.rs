@@ -93,6 +93,11 @@ impl Machine {
         RowKey::of(budget, subject, period.start)
     }
 
+    /// A row as the scripts take it.
+    pub(super) fn piece(&self, place: usize) -> Row {
+        Row::of(&self.organisation, &self.budgets[place], &self.row(place))
+    }
+
     pub(super) fn id(&self, id: usize) -> u128 {
         u128::from(self.case) << 32 | id as u128
     }
@@ -105,11 +110,11 @@ impl Machine {
         plan(self.id(id), holds.iter().map(hold).collect())
     }
 
-    fn wanted(&self, id: usize, holds: &Holds) -> Arc<Wanted> {
+    pub(super) fn wanted(&self, id: usize, holds: &Holds) -> Arc<Wanted> {
         Wanted::of(&self.organisation, &self.plan(id, holds)).unwrap()
     }
 
-    fn caller<'a>(&self, organisation: &'a Organisation) -> Caller<'a> {
+    pub(super) fn caller<'a>(&self, organisation: &'a Organisation) -> Caller<'a> {
         let Self { epoch, answered, .. } = *self;
         Caller { organisation, node: "a", epoch, answered }
     }
@@ -150,9 +155,7 @@ impl Machine {
     pub(super) fn entry(&self, id: usize, holds: &Holds, kind: Kind, costs: &[i64]) -> Entry {
         let wanted = self.wanted(id, holds);
         let cost = |place: usize| costs.get(place).copied().unwrap_or(0);
-        let of = |(place, _): &(usize, i64)| {
-            Row::of(&self.organisation, &self.budgets[*place], &self.row(*place))
-        };
+        let of = |(place, _): &(usize, i64)| self.piece(*place);
         let parts = holds
             .iter()
             .map(of)

@@ -1,6 +1,6 @@
 //! Scripts of money with one fault each, and the laws that must find it.
 
-use super::{differential, history, loss};
+use super::{differential, history, reports};
 use crate::fleet::tests::mutants::{Faults, Law, check};
 
 /// From the quickest to the slowest.
@@ -119,14 +119,8 @@ const FAULTS_OF_RESOLVE: &[(&str, &str, &str)] = &[
     ("the number of another epoch counts", "if of == epoch then seen = last end", "seen = last"),
 ];
 
-/// What a store that forgot is told; the same laws do not see it.
-const LAWS_OF_REPORTS: &[Law] = &[
-    ("thresholds", super::a_threshold_fires_once_of_all_nodes),
-    ("adjustments", super::an_adjustment_counts_once_and_is_not_forgotten),
-    ("a flush", loss::a_flush_loses_no_spend),
-    ("an excuse", super::an_operator_goes_on_without_a_node_and_charges_what_it_held),
-    ("a silent node", loss::money_is_closed_until_the_silent_node_has_told),
-];
+const LAWS_OF_REPORTS: &[Law] =
+    &[("once each", reports::each_piece_counts_once_and_money_opens_when_all_have_told)];
 
 const FAULTS_OF_REPORT: &[(&str, &str, &str)] = &[
     (
@@ -180,11 +174,6 @@ const FAULTS_OF_REPORT: &[(&str, &str, &str)] = &[
         "what was told in another epoch counts",
         "if of == epoch and w ~= EXCUSED then told",
         "if w ~= EXCUSED then told",
-    ),
-    (
-        "who was excused has told",
-        "if of == epoch and w ~= EXCUSED then told",
-        "if of == epoch then told",
     ),
 ];
 

@@ -1,1 +1,59 @@
-//! The script of quotas with one fault each.
+//! The script of quotas with one fault each, and the laws that must find it.
+
+use super::{Faults, Law, check};
+use crate::fleet::tests::ring;
+
+const LAWS: &[Law] = &[
+    ("as the rules", ring::the_store_takes_steps_as_the_rules_do),
+    ("virtual time", ring::a_call_that_was_passed_does_not_turn_virtual_time_back),
+    ("a node away", ring::a_node_that_was_away_is_told_so_by_both),
+    ("a loss", ring::a_store_that_lost_its_keys_grants_nothing_until_a_window_has_passed),
+];
+
+const FAULTS: &[(&str, &str, &str)] = &[
+    (
+        "a window is not checked",
+        "if used + calls <= limit then return 0 end",
+        "if true then return 0 end",
+    ),
+    ("the pace is not kept", "max(ring_wait(rest, limit), pace)", "ring_wait(rest, limit)"),
+    ("a block is not kept", "return max(wait, state.b - now, 0)", "return max(wait, 0)"),
+    (
+        "what is left is not heard",
+        "if state.l >= 0 and state.l < calls then wait",
+        "if false then wait",
+    ),
+    ("the reserve is given away", "(is_high and 0 or reserve)", "0"),
+    ("virtual time goes back", "state.v = max(state.v, ticket.tag)", "state.v = ticket.tag"),
+    ("a weight does not count", "finish[flow] = tag + cost", "finish[flow] = tag + 1"),
+    ("a turn is not counted", "used, counted_now = used + 1, counted_now + 1", ""),
+    (
+        "a call stays in its slot for ever",
+        "state.c = state.c - (calls[i] or 0)",
+        "state.c = state.c",
+    ),
+    ("nodes take each other's turns", "elseif ticket.node ~= node then", "elseif false then"),
+    ("a node that is gone holds the queue", "now - nodes[of] <= AWAY then", "true then"),
+    ("who was away is not told", "if before and now - before > AWAY then forgotten = true end", ""),
+    ("a loss grants a whole quota", "state.c, state.o = quota,", "state.c, state.o = 0,"),
+    ("the queue has no end", "tag - state.v >= queue_max * cost or", "false or"),
+    ("patience is not asked", "if wait <= patience then wait = nil end", "wait = nil"),
+    ("one probe after another", "state.p = is_probe and now + PROBE or 0", "state.p = 0"),
+    (
+        "after a block a whole burst goes",
+        "state.u, state.a, state.m = burst * window, now,",
+        "state.u, state.a, state.m = 0, now,",
+    ),
+    ("others are not counted", "state.h = over(state.h * 7 + others * 1000, 8)", ""),
+    (
+        "who leaves stays",
+        "for _ = 1, take('I2') do drop(node, take('I8')) end",
+        "for _ = 1, take('I2') do take('I8') end",
+    ),
+];
+
+#[test]
+fn each_fault_of_the_script_of_quotas_is_found() {
+    let text = include_str!("../../ring.lua");
+    check(&[Faults { file: "ring.lua", text, faults: FAULTS }], LAWS);
+}
