@@ -2,6 +2,7 @@
 
 mod differential;
 mod disk;
+mod mutants;
 mod restart;
 
 use std::sync::Arc;

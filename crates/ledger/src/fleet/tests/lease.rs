@@ -3,4 +3,5 @@
 mod adversary;
 mod holding;
 mod live;
+mod mutants;
 mod script;

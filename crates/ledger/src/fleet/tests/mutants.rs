@@ -61,7 +61,7 @@ pub(crate) fn histories(cases: u32) -> Config {
     config.failure_persistence = None;
     config.max_shrink_iters = 400;
     if is_trial() {
-        config.cases = cases.min(TRIALS);
+        config.cases = cases.min(CASES);
         config.max_shrink_iters = 0;
         config.rng_seed = RngSeed::Fixed(7);
     }
@@ -111,45 +111,63 @@ fn refusal(law: fn(), altered: Option<Altered>) -> (Option<String>, bool) {
     (found, has_run)
 }
 
+/// What is wrong where a fault is not found by one of the laws.
+fn survival(of: &Faults<'_>, fault: &(&str, &str, &str), laws: &[Law]) -> Option<String> {
+    let (Faults { file, text, .. }, (name, from, to)) = (of, fault);
+    let count = text.matches(from).count();
+    if count != 1 {
+        return Some(format!("mutant `{name}`: {file} has its place {count} times, not once"));
+    }
+    let by = text.replacen(from, to, 1);
+    let (mut has_run, mut broken) = (false, None);
+    for (_, law) in laws {
+        let altered = Altered { file: text, by: by.clone(), has_run: false };
+        let (refused, ran) = refusal(*law, Some(altered));
+        if ran && refused.is_some() {
+            return None;
+        }
+        // One that fails before the fault could show says nothing.
+        (has_run, broken) = (has_run || ran, broken.or(refused));
+    }
+    let survives = format!("mutant `{name}` of {file} survives");
+    Some(if has_run { survives } else { format!("{survives}: no law ran it: {broken:?}") })
+}
+
 /// Each fault is found by one of the laws, which find none where there is none.
 pub(crate) fn check(all: &[Faults<'_>], laws: &[Law]) {
-    let mut wrong = Vec::new();
-    for (law, run) in laws {
-        if let (Some(why), _) = refusal(*run, None) {
-            wrong.push(format!("`{law}` fails without a fault: {why}"));
-        }
-    }
-    for Faults { file, text, faults } in all {
-        for (name, from, to) in *faults {
-            let count = text.matches(from).count();
-            if count != 1 {
-                wrong
-                    .push(format!("mutant `{name}`: {file} has its place {count} times, not once"));
-                continue;
-            }
-            let by = text.replacen(from, to, 1);
-            let (mut has_run, mut broken) = (false, None);
-            let is_found = laws.iter().any(|(_, law)| {
-                let altered = Altered { file: text, by: by.clone(), has_run: false };
-                let (refused, ran) = refusal(*law, Some(altered));
-                has_run |= ran;
-                let is_found = ran && refused.is_some();
-                // One that fails before the fault could show says nothing.
-                broken = broken.take().or(refused);
-                is_found
+    let soundness = laws.iter().map(|(law, run)| {
+        let sound = move || {
+            let (refused, _) = refusal(*run, None);
+            refused.map(|why| format!("`{law}` fails without a fault: {why}"))
+        };
+        Box::new(sound) as Box<dyn Fn() -> Option<String> + Send>
+    });
+    let trials = all.iter().flat_map(|of| {
+        of.faults.iter().map(move |fault| {
+            Box::new(move || survival(of, fault, laws)) as Box<dyn Fn() -> Option<String> + Send>
+        })
+    });
+    let trials = Mutex::new(soundness.chain(trials).collect::<Vec<_>>().into_iter());
+    let wrong = Mutex::new(Vec::new());
+    // They wait more than they work.
+    std::thread::scope(|scope| {
+        for _ in 0..TRIALS_AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(trial) = trials.lock().next() else { break };
+                    wrong.lock().extend(trial());
+                }
             });
-            if !has_run {
-                wrong.push(format!("mutant `{name}`: no law runs {file}: {broken:?}"));
-            } else if !is_found {
-                wrong.push(format!("mutant `{name}` of {file} survives"));
-            }
         }
-    }
+    });
+    let wrong = wrong.into_inner();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+const TRIALS_AT_ONCE: usize = 6;
+
 /// Histories that are drawn for a mutant.
-const TRIALS: u32 = 120;
+const CASES: u32 = 120;
 
 /// How long a law waits for what may never come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);

@@ -6,8 +6,8 @@ use model::Clock as _;
 
 use super::relay::Relay;
 use super::{
-    Denial, Duration, Fleet, Plan, Short, Store, SystemClock, draw, exhaust, fixed, is_up, key_of,
-    node, node_with, per_second, plan, take, wait_for,
+    Denial, Duration, Fleet, Options, Plan, Short, Store, SystemClock, TaskTracker, draw, exhaust,
+    fixed, is_up, key_of, node, node_with, per_second, plan, start, take, wait_for,
 };
 
 /// Three of ten were taken and the store then loses them. Nobody knows what was taken: a bucket
@@ -80,17 +80,21 @@ pub(super) async fn after_a_restart_from_an_old_snapshot_buckets_begin_empty() {
 pub(super) async fn a_node_that_was_away_while_the_store_was_replaced_finds_it_out() {
     let mut store = Store::start();
     let directory = tempfile::tempdir().unwrap();
+    let tasks = TaskTracker::new();
     let remembering = |store: &Store| {
-        node_with(&store.url(), |options| {
+        let change = |options: &mut Options| {
             options.directory = Some(directory.path().to_owned());
             options.patience = Duration::from_secs(20);
-        })
+        };
+        start(&store.url(), change, &tasks)
     };
     let slow = plan(vec![fixed("slow", 10)]);
     let first = remembering(&store);
     is_up(&first).await;
     take(&first, &slow).await.unwrap();
     drop(first);
+    tasks.close();
+    tasks.wait().await;
     store.kill();
     store.restart();
     // One that never knew it takes it for new …
@@ -241,4 +245,37 @@ pub(super) async fn a_clock_that_went_far_back_begins_anew_and_heals() {
     wait_passes(&node, &plan).await;
     let seen: Vec<u8> = store.ask(&["GETRANGE", &key_of("epoch"), "16", "23"]);
     assert!(u128::from(u64::from_le_bytes(seen.try_into().unwrap())) < ahead, "time stands still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+pub(super) async fn the_last_time_of_a_store_is_kept() {
+    let store = Store::start();
+    let node = node(&store.url());
+    is_up(&node).await;
+    let last = || {
+        let seen: Vec<u8> = store.ask(&["GETRANGE", &key_of("epoch"), "16", "23"]);
+        u64::from_le_bytes(seen.try_into().unwrap())
+    };
+    let began = last();
+    for _ in 0..2 {
+        answered(&node, &plan(vec![fixed("l", 10)])).await.unwrap();
+    }
+    assert!(last() > began);
+}
+
+/// The same server, which knows an epoch again that is over.
+#[tokio::test(flavor = "multi_thread")]
+pub(super) async fn an_epoch_that_comes_again_in_the_same_run_is_not_taken_up() {
+    let store = Store::debuggable();
+    let node = node(&store.url());
+    let mut epochs = Vec::new();
+    for lose in [&["FLUSHALL"][..], &["SAVE"], &["FLUSHALL"], &["DEBUG", "RELOAD", "NOSAVE"]] {
+        is_up(&node).await;
+        store.ask::<redis::Value>(lose);
+        let _short = answered(&node, &plan(vec![fixed("l", 10)])).await;
+        is_up(&node).await;
+        epochs.push(node.road().expect("a link").0.epoch);
+    }
+    assert!(epochs[0] == epochs[1] && epochs[1] < epochs[2], "{epochs:?}");
+    assert!(epochs[2] < epochs[3], "{epochs:?}");
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::{Asked, Claim, Ending, Flight, Repeats, ask, in_memory, letter};
+use crate::fleet::tests::mutants::histories;
 use crate::fleet::tests::{is_up, node, store::Store};
 
 /// Steps: what is done, and with which flight.
@@ -50,7 +51,7 @@ async fn play(repeats: &Repeats, case: u64, by_key: bool, history: &History) -> 
 }
 
 #[test]
-fn redis_says_what_a_node_says() {
+pub(super) fn redis_says_what_a_node_says() {
     let store = Store::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (own, shared) = runtime.block_on(async {
@@ -59,11 +60,8 @@ fn redis_says_what_a_node_says() {
         (in_memory(), in_memory().shared(fleet))
     });
     let cases = AtomicU64::new(0);
-    let mut config = ProptestConfig::with_cases(300);
-    config.max_shrink_iters = 400;
-    config.failure_persistence = None;
     let steps = prop::collection::vec((0_u8..10, 0_usize..5), 1..40);
-    proptest!(config, |(history in steps, by_key in any::<bool>())| {
+    proptest!(histories(300), |(history in steps, by_key in any::<bool>())| {
         let case = cases.fetch_add(1, Ordering::Relaxed);
         let told = runtime.block_on(play(&own, case, by_key, &history));
         let also = runtime.block_on(play(&shared, case, by_key, &history));
@@ -72,7 +70,7 @@ fn redis_says_what_a_node_says() {
 }
 
 #[test]
-fn what_redis_forgot_is_not_taken_for_new_by_a_further_try() {
+pub(super) fn what_redis_forgot_is_not_taken_for_new_by_a_further_try() {
     let store = Store::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -102,7 +100,7 @@ fn what_redis_forgot_is_not_taken_for_new_by_a_further_try() {
 
 /// Lets a node go silent before and after its flight departed; what others are told then, twice.
 #[test]
-fn a_node_that_goes_silent_leaves_its_place_or_an_outcome_nobody_knows() {
+pub(super) fn a_node_that_goes_silent_leaves_its_place_or_an_outcome_nobody_knows() {
     let store = Store::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -6,6 +6,7 @@ use redis::{Connection, ToRedisArgs};
 use crate::fleet::batch::{self, Want};
 use crate::fleet::coarse::Coarse;
 use crate::fleet::lease::wire::{Arguments, Ask, How, Renewal, Reply, unpack};
+use crate::fleet::tests::mutants::text_here;
 use crate::fleet::tests::store::Store;
 use crate::simulation::{Chance, store};
 
@@ -27,7 +28,7 @@ impl Raw {
 
     fn call(&mut self, text: &str, keys: &[Vec<u8>], rest: &[&[u8]]) -> Vec<u8> {
         let mut command = redis::cmd("EVAL");
-        command.arg(text).arg(keys.len() + 1).arg("epoch");
+        command.arg(text_here(text)).arg(keys.len() + 1).arg("epoch");
         keys.iter().for_each(|key| key.write_redis_args(&mut command));
         command.arg("1").arg(rest).query(&mut self.connection).unwrap()
     }
@@ -137,7 +138,7 @@ fn check_same(raw: &mut Raw, seed: u64) {
 }
 
 #[test]
-fn the_script_does_what_its_model_does() {
+pub(super) fn the_script_does_what_its_model_does() {
     let mut raw = Raw::start();
     for seed in 0..150 {
         check_same(&mut raw, seed);
@@ -156,7 +157,7 @@ fn ask(seq: u64, keep: u32, back: u32, want: u32) -> Ask {
 }
 
 #[test]
-fn an_ask_that_comes_again_is_answered_and_not_granted_again() {
+pub(super) fn an_ask_that_comes_again_is_answered_and_not_granted_again() {
     let mut raw = Raw::start();
     let (_, first) = raw.ask(1, fixed(), ask(1, 0, 0, 40));
     assert_eq!((first.granted, first.used, first.fresh), (40, 40, true));
@@ -169,7 +170,7 @@ fn an_ask_that_comes_again_is_answered_and_not_granted_again() {
 }
 
 #[test]
-fn what_is_reported_of_a_lease_that_is_over_is_void() {
+pub(super) fn what_is_reported_of_a_lease_that_is_over_is_void() {
     let mut raw = Raw::start();
     raw.ask(1, fixed(), Ask { length: 1, ..ask(1, 0, 0, 40) });
     std::thread::park_timeout(std::time::Duration::from_millis(2));
@@ -185,7 +186,7 @@ fn what_is_reported_of_a_lease_that_is_over_is_void() {
 }
 
 #[test]
-fn what_nodes_hold_does_not_refill_and_is_taken_by_nobody_else() {
+pub(super) fn what_nodes_hold_does_not_refill_and_is_taken_by_nobody_else() {
     let mut raw = Raw::start();
     // A token every millisecond, and a lease of half the bucket.
     let bucket = Bucket::from_parts(1, 1_000, 50_000).unwrap();
@@ -197,7 +198,7 @@ fn what_nodes_hold_does_not_refill_and_is_taken_by_nobody_else() {
 }
 
 #[test]
-fn where_one_level_has_nothing_the_others_are_not_leased() {
+pub(super) fn where_one_level_has_nothing_the_others_are_not_leased() {
     let mut raw = Raw::start();
     assert!(raw.take("empty", fixed(), 100).1);
     let renewal = |name: &str, joined| Renewal {
@@ -212,7 +213,7 @@ fn where_one_level_has_nothing_the_others_are_not_leased() {
 }
 
 #[test]
-fn a_bucket_is_not_forgotten_while_its_leases_live() {
+pub(super) fn a_bucket_is_not_forgotten_while_its_leases_live() {
     let mut raw = Raw::start();
     // Full again in a millisecond.
     let bucket = Bucket::from_parts(1_000, 1_000, 1_000_000).unwrap();

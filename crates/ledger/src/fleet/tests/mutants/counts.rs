@@ -48,10 +48,8 @@ const FAULTS_OF_BUCKET: &[(&str, &str, &str)] = &[
     ),
     ("a loss fills the buckets", "if since == 0 then return 0 end", "if true then return 0 end"),
     ("a bucket from before a loss counts", "if a >= began and a - now", "if a - now"),
-    ("a time far ahead stands", "and a - now <= LONGEST_STEP_BACK then", "then"),
     ("a bucket is forgotten at once", "math.ceil(micros / 1000) + SLACK", "1"),
     ("a bucket is never forgotten", "value, 'PX', math.ceil(micros / 1000) + SLACK)", "value)"),
-    ("a part of a tick refills", "math.ceil(from / t)", "math.floor(from / t)"),
     ("nothing refills", "if elapsed > 0 then u =", "if false then u ="),
     ("it refills twice", "u - refill[r] * elapsed", "u - 2 * refill[r] * elapsed"),
     (
@@ -74,12 +72,13 @@ fn each_fault_of_the_scripts_of_buckets_is_found() {
 
 /// What a node finds at a store: by the loss of what was counted.
 const LAWS_OF_EPOCHS: &[Law] = &[
+    ("the last time", outage::the_last_time_of_a_store_is_kept),
+    ("an epoch again", outage::an_epoch_that_comes_again_in_the_same_run_is_not_taken_up),
     ("a flush", outage::after_a_flush_buckets_begin_empty),
     ("an old snapshot", outage::after_a_restart_from_an_old_snapshot_buckets_begin_empty),
     ("a clock", outage::a_clock_that_went_far_back_begins_anew_and_heals),
     ("a stranger", outage::a_node_whose_counts_a_stranger_began_anew_finds_it_out),
     ("a replacement", outage::a_node_that_was_away_while_the_store_was_replaced_finds_it_out),
-    ("a replica", outage::after_a_replica_took_over_buckets_begin_empty),
 ];
 
 const FAULTS_OF_EPOCH: &[(&str, &str, &str)] = &[
