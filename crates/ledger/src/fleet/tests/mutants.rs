@@ -171,3 +171,18 @@ const CASES: u32 = 120;
 
 /// How long a law waits for what may never come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+
+#[test]
+#[should_panic(expected = "mutant `moved`: take.lua has its place 0 times, not once")]
+fn a_place_that_has_moved_is_named() {
+    let faults = &[("moved", "no such line", "")];
+    check(&[Faults { file: "take.lua", text: include_str!("../take.lua"), faults }], &[]);
+}
+
+#[test]
+#[should_panic(expected = "mutant `unseen` of take.lua survives: no law ran it")]
+fn a_fault_that_no_law_runs_is_named() {
+    let faults = &[("unseen", "local plans, from", "local from, plans")];
+    let laws: &[Law] = &[("nothing", || {})];
+    check(&[Faults { file: "take.lua", text: include_str!("../take.lua"), faults }], laws);
+}

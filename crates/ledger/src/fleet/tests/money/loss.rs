@@ -1,5 +1,8 @@
 //! A store that forgets what was spent.
 
+use std::sync::atomic::Ordering;
+
+use super::super::relay::Relay;
 use super::{
     Arc, Denial, Duration, Store, account, budget, held, is_open, is_settled, parts, spend, spent,
     teller, teller_with, until_answered, wait_for,
@@ -170,4 +173,24 @@ pub(super) async fn a_node_spends_only_once_the_others_know_of_it() {
     second.till.purse.silence(false);
     let denied = until_answered(&first, &ten, 2).await.unwrap_err();
     assert_eq!(denied, Denial::Overdrawn { hold: 0, left: parts(1) });
+}
+
+/// The store is as it was, and never heard how the call ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_lost_on_its_way_is_sent_again() {
+    let (store, ten) = (Store::start(), Arc::new(budget("ten", 10)));
+    let relay = Relay::before(store.port).await;
+    let node =
+        teller_with(&relay.url(), "a", |options| options.patience = Duration::from_millis(500));
+    is_open(&node).await;
+    let mut open = until_answered(&node, &ten, 4).await.unwrap();
+    open.dispatch().await.unwrap();
+    let epoch = node.money().epoch;
+    relay.loses.store(true, Ordering::Relaxed);
+    open.settle(&[parts(3)]);
+    wait_for("the link to be given up", || node.road().is_none().then_some(()));
+    assert_eq!(spent(&store, &ten), account(0, 4));
+    relay.loses.store(false, Ordering::Relaxed);
+    is_settled(&node).await;
+    assert_eq!((spent(&store, &ten), node.money().epoch), (account(3, 0), epoch));
 }
