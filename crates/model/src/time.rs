@@ -50,7 +50,8 @@ impl Timestamp {
     }
 }
 
-/// A moment of the monotonic clock: microseconds since an origin that only this process knows.
+/// A moment of the monotonic clock: microseconds since an origin that only this process knows. It
+/// goes on while the machine is suspended, so that what was to end meanwhile has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uptime(u64);
 
@@ -96,7 +97,16 @@ pub trait Clock: Send + Sync {
 /// The machine's clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
-    origin: Instant,
+    origin: Origin,
+}
+
+/// When the process started, by the clock that is read.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// Since the machine started; this one goes on while the machine is suspended.
+    Boot(Duration),
+    /// Where there is no such clock: a suspended node may then spend a lease that is over.
+    Process(Instant),
 }
 
 impl SystemClock {
@@ -104,7 +114,8 @@ impl SystemClock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clocks")]
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        let origin = since_boot().map_or_else(|| Origin::Process(Instant::now()), Origin::Boot);
+        Self { origin }
     }
 }
 
@@ -116,9 +127,55 @@ impl Clock for SystemClock {
     }
 
     fn uptime(&self) -> Uptime {
-        Uptime(micros(self.origin.elapsed()).saturating_add(ORIGIN_MICROS))
+        let since = match self.origin {
+            // A clock that was there and is not any more: whatever was to end has ended.
+            Origin::Boot(origin) => since_boot().unwrap_or(Duration::MAX).saturating_sub(origin),
+            Origin::Process(origin) => origin.elapsed(),
+        };
+        Uptime(micros(since).saturating_add(ORIGIN_MICROS))
     }
+}
+
+/// Time since the machine started, with the time that it was suspended (clock_gettime(2),
+/// `CLOCK_BOOTTIME`). Read without a system call, as the other clock is.
+#[cfg(target_os = "linux")]
+fn since_boot() -> Option<Duration> {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_BOOTTIME).ok().map(Duration::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn since_boot() -> Option<Duration> {
+    None
 }
 
 /// The monotonic count at the start of the process.
 const ORIGIN_MICROS: u64 = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::{Clock as _, Duration, SystemClock};
+
+    #[test]
+    fn the_count_of_a_process_begins_at_one_second_and_goes_on() {
+        let clock = SystemClock::start();
+        let first = clock.uptime();
+        std::thread::park_timeout(Duration::from_millis(2));
+        let second = clock.uptime();
+        assert!(first.as_micros() >= 1_000_000 && first < second, "{first:?} {second:?}");
+        assert!(second.as_micros() < 3_600_000_000, "{second:?} is counted from the start");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_time_that_a_machine_was_suspended_counts() {
+        // The kernel's own account of it, in hundredths of a second (proc_uptime(5)).
+        let account = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            Duration::from_secs_f64(text.split(' ').next().unwrap().parse().unwrap())
+        };
+        let (before, counted, after) = (account(), super::since_boot().unwrap(), account());
+        let grain = Duration::from_millis(20);
+        assert!(before <= counted + grain && counted <= after + grain, "{before:?} {counted:?}");
+    }
+}

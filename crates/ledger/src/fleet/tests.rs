@@ -15,7 +15,7 @@ mod turns;
 
 use std::net::SocketAddr;
 
-use model::{Bucket, Clock as _, LimitId, Rate, SystemClock, Tokens, Uptime};
+use model::{Bucket, Clock, LimitId, Rate, SystemClock, Tokens, Uptime};
 use rules::limit::{Limit, Mode, OnOutage, Per, Selector, Short};
 use rules::plan::{BucketKey, Draw, DrawRule, Scope, Subject};
 use tokio::task::JoinSet;
@@ -82,6 +82,16 @@ fn node_of(url: &str, tasks: &TaskTracker) -> Fleet {
 }
 
 fn start(url: &str, change: impl FnOnce(&mut Options), tasks: &TaskTracker) -> Fleet {
+    start_by(Arc::new(SystemClock::start()), url, change, tasks)
+}
+
+/// A node with this clock.
+pub(super) fn start_by(
+    clock: Arc<dyn Clock>,
+    url: &str,
+    change: impl FnOnce(&mut Options),
+    tasks: &TaskTracker,
+) -> Fleet {
     let roots = rustls::RootCertStore::empty();
     let tls = rustls_client(roots);
     let mut options = Options {
@@ -96,7 +106,7 @@ fn start(url: &str, change: impl FnOnce(&mut Options), tasks: &TaskTracker) -> F
         place: None,
     };
     change(&mut options);
-    Fleet::start(options, Arc::new(SystemClock::start()), tasks).unwrap()
+    Fleet::start(options, clock, tasks).unwrap()
 }
 
 fn rustls_client(roots: rustls::RootCertStore) -> Arc<ClientConfig> {

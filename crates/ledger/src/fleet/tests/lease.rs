@@ -5,3 +5,4 @@ mod holding;
 mod live;
 mod mutants;
 mod script;
+mod suspended;

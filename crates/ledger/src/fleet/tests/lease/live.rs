@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A draw on the bucket of a limit with this mode.
-fn moded(name: &str, bucket: Bucket, mode: Mode) -> Draw {
+pub(super) fn moded(name: &str, bucket: Bucket, mode: Mode) -> Draw {
     let mut draw = draw(name, bucket);
     if let DrawRule::Limit(limit) = &mut draw.rule {
         Arc::make_mut(limit).mode = mode;
@@ -176,7 +176,7 @@ async fn a_store_that_starts_again_breaks_no_window() {
 }
 
 /// A token every two milliseconds.
-fn quick() -> Bucket {
+pub(super) fn quick() -> Bucket {
     Bucket::from_parts(1, 2_000, 1_000_000).unwrap()
 }
 
