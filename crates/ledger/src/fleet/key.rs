@@ -33,7 +33,8 @@ impl Default for Organisation {
 }
 
 impl Organisation {
-    /// The key of the epoch.
+    /// The key of the epoch. Every version reads it: the first 24 bytes of its value mean the same
+    /// for ever.
     pub(crate) fn epoch(&self) -> Vec<u8> {
         format!("{{{}}}:epoch", self.0).into_bytes()
     }
@@ -43,15 +44,26 @@ impl Organisation {
         format!("{{{}}}:number", self.0).into_bytes()
     }
 
+    /// The key of the layout in which all other keys are written, a number: see [`LAYOUT`].
+    pub(crate) fn layout(&self) -> Vec<u8> {
+        format!("{{{}}}:layout", self.0).into_bytes()
+    }
+
+    /// A key of this layout. The names of layout 1 begin with nothing further; those of a later one
+    /// are to begin with its number, so that no version finds what another has written.
+    fn key(&self, name: &str) -> Vec<u8> {
+        format!("{{{}}}:{name}", self.0).into_bytes()
+    }
+
     /// The keys of what is known of a request that may be repeated, and of its answer.
     pub(crate) fn repeat(&self, id: &[u8; 32]) -> [Vec<u8>; 2] {
         let id = hex::encode(id);
-        ["repeat", "answer"].map(|kind| format!("{{{}}}:{kind}:{id}", self.0).into_bytes())
+        ["repeat", "answer"].map(|kind| self.key(&format!("{kind}:{id}")))
     }
 
     /// The key of what is known of a credential at its upstream.
     pub(crate) fn quota(&self, subject: &str) -> Vec<u8> {
-        format!("{{{}}}:quota:{subject}", self.0).into_bytes()
+        self.key(&format!("quota:{subject}"))
     }
 
     /// The key of a bucket. Two buckets never share one: what could hold anything stands last or
@@ -73,45 +85,45 @@ impl Organisation {
 
     /// The key of the list of the rows that count the same for a budget as this one does.
     pub(crate) fn rows(&self, key: &RowKey) -> Vec<u8> {
-        format!("{{{}}}:rows:{}", self.0, counts(key)).into_bytes()
+        self.key(&format!("rows:{}", counts(key)))
     }
 
     /// The key of what happened to a budget's rows besides calls.
     pub(crate) fn events(&self, budget: &BudgetId) -> Vec<u8> {
-        format!("{{{}}}:events:{}", self.0, budget.as_str()).into_bytes()
+        self.key(&format!("events:{}", budget.as_str()))
     }
 
     /// The key of what is known of a hold.
     pub(crate) fn hold(&self, id: u128) -> Vec<u8> {
-        format!("{{{}}}:hold:{id:032x}", self.0).into_bytes()
+        self.key(&format!("hold:{id:032x}"))
     }
 
     /// The key of the epoch in which money is open.
     pub(crate) fn money(&self) -> Vec<u8> {
-        format!("{{{}}}:money", self.0).into_bytes()
+        self.key("money")
     }
 
     /// The key of the nodes that hold money.
     pub(crate) fn nodes(&self) -> Vec<u8> {
-        format!("{{{}}}:nodes", self.0).into_bytes()
+        self.key("nodes")
     }
 
     /// The key of the number of a node's last call.
     pub(crate) fn seen(&self, node: &str) -> Vec<u8> {
-        format!("{{{}}}:seen:{node}", self.0).into_bytes()
+        self.key(&format!("seen:{node}"))
     }
 
     /// The key of a node's open holds by deadline.
     pub(crate) fn open(&self, node: &str) -> Vec<u8> {
-        format!("{{{}}}:open:{node}", self.0).into_bytes()
+        self.key(&format!("open:{node}"))
     }
 
     fn short(&self, name: &str) -> Vec<u8> {
         if name.len() <= NAME_BYTES_MAX {
-            return format!("{{{}}}:{name}", self.0).into_bytes();
+            return self.key(name);
         }
         let digest = digest(&SHA256, name.as_bytes());
-        format!("{{{}}}:sha256:{}", self.0, hex::encode(digest.as_ref())).into_bytes()
+        self.key(&format!("sha256:{}", hex::encode(digest.as_ref())))
     }
 }
 
@@ -171,6 +183,13 @@ fn counted(subject: &Subject) -> String {
         Subject::Run(agent, run) => format!("run:{}:{agent}:{run}", agent.len()),
     }
 }
+
+/// How the values of all keys but two are laid out. It grows by one
+/// whenever a script or a packer writes what the version before could not read, or reads otherwise:
+/// then nodes of both versions on one store would misread each other. The store holds the layout in
+/// force (`attach.lua`): a node of a greater one takes over, as after a loss of the store; one of a
+/// smaller one is refused.
+pub(crate) const LAYOUT: u32 = 1;
 
 /// Longer names, which clients may choose, are told by their digest: a key has a bound.
 const NAME_BYTES_MAX: usize = 160;

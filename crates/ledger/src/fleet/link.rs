@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::address::{Address, Host};
-use super::key::Organisation;
+use super::key::{LAYOUT, Organisation};
 use super::memory::Memory;
 use super::script::Script;
 
@@ -85,6 +85,8 @@ pub(crate) enum Error {
     NoRun { host: Host },
     #[error("{host} counts under number {number}, which the cluster does not know yet")]
     Ahead { host: Host, number: u64 },
+    #[error("{host} is written in layout {found} by a later version, and this node knows {LAYOUT}")]
+    Layout { host: Host, found: u64 },
     #[error("no Sentinel knows a master `{service}`")]
     NoMaster { service: String },
     #[error("the cluster sent us from node to node and never to the slot")]
@@ -174,14 +176,16 @@ impl Dialer {
         let run = info.field("run_id").ok_or_else(|| Error::NoRun { host: host.clone() })?;
         let (number, _) = self.agreed;
         let known = self.known().to_string();
-        let [forgotten, asked] = [self.forgotten, number].map(|it| it.to_string());
-        let arguments = [run.as_bytes(), known.as_bytes(), forgotten.as_bytes(), asked.as_bytes()];
-        let keys = [self.organisation.epoch(), self.organisation.number()];
+        let [forgotten, asked, layout] =
+            [self.forgotten, number, LAYOUT.into()].map(|it| it.to_string());
+        let arguments = [run.as_bytes(), known.as_bytes(), forgotten.as_bytes(), asked.as_bytes(), layout.as_bytes()];
+        let keys = [self.organisation.epoch(), self.organisation.number(), self.organisation.layout()];
         let answer = ATTACH.call(&mut connection, &keys, &arguments).await;
         let answer = answer.map_err(failed)?;
         let (epoch, joined) = match joined(&answer) {
-            Some((epoch, Some(joined))) => (epoch, joined),
-            Some((number, None)) => return Err(Error::Ahead { host: host.clone(), number }),
+            Some((epoch, Came::Joined(joined))) => (epoch, joined),
+            Some((found, Came::Foreign)) => return Err(Error::Layout { host: host.clone(), found }),
+            Some((number, Came::Behind)) => return Err(Error::Ahead { host: host.clone(), number }),
             None => return Err(Error::NoRun { host: host.clone() }),
         };
         info.warn_of_eviction(host);
@@ -272,16 +276,26 @@ fn moved_to(error: &RedisError, from: &Host) -> Option<Host> {
     Some(Host { name: name.to_owned(), port: port.parse().ok()? })
 }
 
-/// The epoch and how it was come to; or the number that the store keeps, and nothing.
-fn joined(answer: &[u8]) -> Option<(u64, Option<Joined>)> {
+/// What a store answers who attaches.
+enum Came {
+    Joined(Joined),
+    /// It counts under a number that the cluster does not know yet.
+    Behind,
+    /// It is written in a layout of a later version.
+    Foreign,
+}
+
+/// The epoch and how it was come to; or the number or the layout that the store keeps.
+fn joined(answer: &[u8]) -> Option<(u64, Came)> {
     let (epoch, rest) = answer.split_first_chunk()?;
-    let joined = match u64::from_le_bytes(rest.try_into().ok()?) {
-        0 => Some(Joined::Old),
-        1 => Some(Joined::First),
-        3 => None,
-        _ => Some(Joined::Lost),
+    let came = match u64::from_le_bytes(rest.try_into().ok()?) {
+        0 => Came::Joined(Joined::Old),
+        1 => Came::Joined(Joined::First),
+        3 => Came::Behind,
+        4 => Came::Foreign,
+        _ => Came::Joined(Joined::Lost),
     };
-    Some((u64::from_le_bytes(*epoch), joined))
+    Some((u64::from_le_bytes(*epoch), came))
 }
 
 /// What a server says of itself: `name:value`, a line each.

@@ -1,6 +1,7 @@
 //! Laws of the fleet's ledger, against a real Redis.
 
 mod differential;
+mod layout;
 mod lease;
 mod migration;
 mod money;
@@ -64,7 +65,8 @@ pub(super) fn plan(draws: Vec<Draw>) -> Plan {
 /// The name of a key of the organisation that is tested.
 pub(crate) fn key_of(name: &str) -> String {
     let epoch = String::from_utf8(mutants::organisation().epoch()).unwrap();
-    epoch.replace("epoch", name)
+    let (tag, _) = epoch.split_once(':').unwrap();
+    format!("{tag}:{name}")
 }
 
 /// A node's way to a store, with all the time a busy machine needs.

@@ -4,13 +4,12 @@ use super::{
     Address, Arc, Duration, SocketAddr, Store, exhaust, fixed, is_up, node, node_with, plan,
     rustls_client, take,
 };
-use crate::fleet::key::Organisation;
 use crate::fleet::link::Dialer;
 
 /// What a dialer says that cannot connect, with all causes.
-async fn refusal(url: &str) -> String {
+pub(super) async fn refusal(url: &str) -> String {
     let address: Address = url.parse().unwrap();
-    let organisation = Organisation::default();
+    let organisation = super::mutants::organisation();
     let tls = rustls_client(rustls::RootCertStore::empty());
     let tasks = tokio_util::task::TaskTracker::new();
     let mut dialer = Dialer::new(address, tls, organisation, None, &tasks);

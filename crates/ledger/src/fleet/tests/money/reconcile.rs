@@ -25,7 +25,7 @@ async fn all_that_a_node_holds_is_charged_in_one_go() {
     open.into_iter().for_each(|held| drop(held.settle(&[parts(1)])));
     is_settled(&gone).await;
     assert_eq!(spent(&store, &many), account(1_300, 0));
-    assert_eq!(store.ask::<u64>(&["ZCARD", "{default}:open:gone"]), 0);
+    assert_eq!(store.ask::<u64>(&["ZCARD", &super::key_of("open:gone")]), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

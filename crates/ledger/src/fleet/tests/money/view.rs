@@ -95,7 +95,7 @@ async fn the_newest_period_comes_first_and_what_is_forgotten_leaves_the_list() {
     let found: Vec<String> =
         pages(&node, &day, 2).await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(found, ["b0", "a0", "b1", "a1", "b2", "a2"]);
-    let lists: Vec<String> = store.ask(&["KEYS", "{default}:rows:*"]);
+    let lists: Vec<String> = store.ask(&["KEYS", &super::key_of("rows:*")]);
     assert_eq!(lists.len(), 1);
     assert_eq!(store.ask::<u64>(&["ZCARD", &lists[0]]), 6);
     let left: i64 = store.ask(&["TTL", &lists[0]]);

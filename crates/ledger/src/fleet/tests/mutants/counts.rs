@@ -1,7 +1,7 @@
 //! Scripts of buckets with one fault each, and the laws that must find it.
 
 use super::{Faults, Law, check};
-use crate::fleet::tests::{self, differential, outage};
+use crate::fleet::tests::{self, differential, layout, outage};
 
 /// From the quickest to the slowest.
 const LAWS: &[Law] = &[
@@ -77,6 +77,8 @@ const LAWS_OF_EPOCHS: &[Law] = &[
     ("a flush", outage::after_a_flush_buckets_begin_empty),
     ("an old snapshot", outage::after_a_restart_from_an_old_snapshot_buckets_begin_empty),
     ("a clock", outage::a_clock_that_went_far_back_begins_anew_and_heals),
+    ("a later layout", layout::a_store_of_a_later_layout_is_refused_by_name_and_left_as_it_is),
+    ("an earlier layout", layout::a_store_of_an_earlier_layout_is_taken_over_as_after_a_loss),
     ("a stranger", outage::a_node_whose_counts_a_stranger_began_anew_finds_it_out),
     ("a replacement", outage::a_node_that_was_away_while_the_store_was_replaced_finds_it_out),
 ];
@@ -91,6 +93,8 @@ const FAULTS_OF_ATTACH: &[(&str, &str, &str)] = &[
     ("another run is not seen", "if is_same_run and not", "if not"),
     ("a stranger's beginning is taken", "not replaced and", "true and"),
     ("what went back is not seen", "and not went_back", ""),
+    ("a later layout is taken", "if layout > own then", "if false then"),
+    ("an earlier layout is joined", "layout == own and", ""),
     ("a loss begins full", "is_first and 0 or now", "0"),
 ];
 
