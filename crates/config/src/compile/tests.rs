@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 mod money;
 mod policy;
+mod priced;
 mod quota;
 
 use super::compile;

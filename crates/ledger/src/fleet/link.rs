@@ -178,14 +178,25 @@ impl Dialer {
         let known = self.known().to_string();
         let [forgotten, asked, layout] =
             [self.forgotten, number, LAYOUT.into()].map(|it| it.to_string());
-        let arguments = [run.as_bytes(), known.as_bytes(), forgotten.as_bytes(), asked.as_bytes(), layout.as_bytes()];
-        let keys = [self.organisation.epoch(), self.organisation.number(), self.organisation.layout()];
+        let arguments = [
+            run.as_bytes(),
+            known.as_bytes(),
+            forgotten.as_bytes(),
+            asked.as_bytes(),
+            layout.as_bytes(),
+        ];
+        let keys =
+            [self.organisation.epoch(), self.organisation.number(), self.organisation.layout()];
         let answer = ATTACH.call(&mut connection, &keys, &arguments).await;
         let answer = answer.map_err(failed)?;
         let (epoch, joined) = match joined(&answer) {
             Some((epoch, Came::Joined(joined))) => (epoch, joined),
-            Some((found, Came::Foreign)) => return Err(Error::Layout { host: host.clone(), found }),
-            Some((number, Came::Behind)) => return Err(Error::Ahead { host: host.clone(), number }),
+            Some((found, Came::Foreign)) => {
+                return Err(Error::Layout { host: host.clone(), found });
+            }
+            Some((number, Came::Behind)) => {
+                return Err(Error::Ahead { host: host.clone(), number });
+            }
             None => return Err(Error::NoRun { host: host.clone() }),
         };
         info.warn_of_eviction(host);
