@@ -1,6 +1,7 @@
 //! Laws of leases.
 
 mod adversary;
+mod change;
 mod holding;
 mod live;
 mod mutants;

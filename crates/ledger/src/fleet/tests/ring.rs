@@ -202,7 +202,9 @@ pub(super) async fn a_node_that_was_away_is_told_so_by_both() {
     let store = Store::start();
     let fleet = node(&store.url());
     is_up(&fleet).await;
-    let (rule, key) = (rules()[1], fleet.organisation().quota("away"));
+    // A call each half second: the second waits for as long as node 1 is away.
+    let rule = Rule { window: 5_000, slot: 500, ..rules()[1] };
+    let key = fleet.organisation().quota("away");
     let mut principal = Principal::default();
     for (pause, node, news) in [
         (0, 1, one(1)),
