@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 use rules::budget::Account;
 
-use super::machine::{Holds, Machine, Model, State, fired, unspent};
+use super::machine::{Holds, Machine, Model, Percents, State, unspent};
 use super::{Store, histories, parts};
-use crate::fleet::money::{Become, Entry, Fate, Kind, Resolved, Verdict};
+use crate::fleet::money::{Entry, Fate, Kind, Resolved, Verdict};
+
+/// What became of an entry, and which thresholds each of its parts was the first to reach.
+type Become = (Fate, Percents);
 
 /// What an id holds, and what it does cost in the end.
 #[derive(Clone, Debug)]
@@ -62,7 +65,7 @@ impl Played<'_> {
     fn taken(&mut self, id: usize) -> Verdict {
         match self.known.get(&id) {
             Some(State::Reserved) => return Verdict::Known,
-            Some(State::Settled(_) | State::Estimated) => return Verdict::Settled,
+            Some(State::Settled(_) | State::Estimated(_)) => return Verdict::Settled,
             Some(State::Voided) => return Verdict::Voided,
             Some(State::Adjusted(_)) => return Verdict::Mismatch,
             None => {}
@@ -87,61 +90,66 @@ impl Played<'_> {
     /// What becomes of an end.
     fn ended(&mut self, id: usize, kind: Kind) -> Become {
         let Life { holds, costs } = self.lives[id].clone();
-        let become_ = |fate, fired: Vec<u8>| Become { fate, fired };
-        let none = vec![0; holds.len()];
+        let become_ = |fate, fired: Percents| (fate, fired);
+        let none = vec![Vec::new(); holds.len()];
         let before = match (self.known.get(&id).cloned(), kind) {
             (Some(State::Settled(fired)), Kind::Settle) => return become_(Fate::Known, fired),
-            (Some(State::Voided), Kind::Void) | (Some(State::Estimated), Kind::Estimate) => {
-                return become_(Fate::Known, none);
-            }
+            (Some(State::Estimated(fired)), Kind::Estimate) => return become_(Fate::Known, fired),
+            (Some(State::Voided), Kind::Void) => return become_(Fate::Known, none),
             (None, Kind::Void) => {
                 self.known.insert(id, State::Voided);
                 return become_(Fate::Done, none);
             }
             (None, _) => return become_(Fate::Unknown, none),
             (Some(before @ State::Reserved), _)
-            | (Some(before @ State::Estimated), Kind::Settle | Kind::Void) => before,
+            | (Some(before @ State::Estimated(_)), Kind::Settle | Kind::Void) => before,
             (Some(_), _) => return become_(Fate::Conflict, none),
         };
         let mut masks = Vec::new();
         for ((place, held), cost) in holds.iter().zip(costs) {
             let (held, budget) = (parts(*held), &self.machine.budgets[*place]);
             let cost = if kind == Kind::Estimate { held } else { parts(cost) };
-            let row = match before {
-                State::Estimated => unspent(self.rows[*place], held),
+            let row = match &before {
+                State::Estimated(_) => unspent(self.rows[*place], held),
                 _ => self.rows[*place].void(held),
             };
             let (row, mask) = match kind {
-                Kind::Void => (row, 0),
-                _ => fired(row.settle(parts(0), cost), budget),
+                Kind::Void => (row, Vec::new()),
+                _ => row.settle(parts(0), cost).fire(budget),
             };
             self.rows[*place] = row;
             masks.push(mask);
         }
         let after = match kind {
             Kind::Void => State::Voided,
-            Kind::Estimate => State::Estimated,
-            Kind::Settle | Kind::Adjust => State::Settled(masks.clone()),
+            Kind::Estimate => State::Estimated(masks.clone()),
+            _ => State::Settled(masks.clone()),
         };
+        let is_returned = kind == Kind::Void && matches!(before, State::Estimated(_));
         self.known.insert(id, after);
-        become_(Fate::Done, masks)
+        become_(if is_returned { Fate::Returned } else { Fate::Done }, masks)
     }
 
     fn adjusted(&mut self, id: usize, place: usize, by: i64) -> Become {
         if let Some(State::Adjusted(fired)) = self.known.get(&id) {
-            return Become { fate: Fate::Known, fired: fired.clone() };
+            return (Fate::Known, fired.clone());
         }
         let row = self.rows[place];
         let row = Account { adjusted: row.adjusted.plus(parts(by)).unwrap(), ..row };
-        let (row, mask) = fired(row, &self.machine.budgets[place]);
+        let (row, mask) = row.fire(&self.machine.budgets[place]);
         self.rows[place] = row;
-        self.known.insert(id, State::Adjusted(vec![mask]));
-        Become { fate: Fate::Done, fired: vec![mask] }
+        self.known.insert(id, State::Adjusted(vec![mask.clone()]));
+        (Fate::Done, vec![mask])
     }
 
     async fn resolve(&mut self, entries: &[Entry]) -> Result<Vec<Become>, TestCaseError> {
         match self.machine.resolve(entries).await {
-            Resolved::All(_, fates) => Ok(fates),
+            Resolved::All(_, all) => {
+                let of = |one: crate::fleet::money::Become| {
+                    (one.fate, one.parts.into_iter().map(|part| part.fired).collect())
+                };
+                Ok(all.into_iter().map(of).collect())
+            }
             other => Err(TestCaseError::fail(format!("{other:?}"))),
         }
     }
@@ -190,8 +198,8 @@ impl Played<'_> {
         let found = self.machine.take(&[(id, &holds)]).await;
         prop_assert_eq!(found[0].verdict, Verdict::Mismatch);
         let entry = self.machine.entry(id, &holds, Kind::Settle, &[1, 1, 1]);
-        let fired = vec![0; holds.len()];
-        prop_assert_eq!(self.resolve(&[entry]).await?, [Become { fate: Fate::Conflict, fired }]);
+        let fired = vec![Vec::new(); holds.len()];
+        prop_assert_eq!(self.resolve(&[entry]).await?, [(Fate::Conflict, fired)]);
         Ok(())
     }
 
@@ -235,6 +243,7 @@ impl Played<'_> {
             let [_, kept] = self.machine.kept_for(store, 0, *id);
             let is_right = match state {
                 State::Reserved => kept == -1,
+                State::Estimated(_) | State::Adjusted(_) => kept > 86_400_000,
                 _ => (86_000_000..=86_400_000).contains(&kept),
             };
             prop_assert!(is_right, "{:?} is kept for {} ms", state, kept);

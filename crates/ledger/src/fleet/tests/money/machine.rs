@@ -128,11 +128,11 @@ impl Machine {
         let asks: Vec<Ask> = wanted.iter().map(ask).collect();
         let organisation = self.organisation.clone();
         let Arguments { rules, plans, money, .. } = Arguments::pack(&organisation, &asks);
-        let (further, [head, budgets]) = money.unwrap().call(self.caller(&organisation), 0);
+        let (further, [head, budgets, rows]) = money.unwrap().call(self.caller(&organisation), 0);
         let mut keys = vec![organisation.epoch()];
         keys.extend(further);
         let epoch = self.epoch.to_string();
-        let arguments: [&[u8]; 5] = [epoch.as_bytes(), &rules, &plans, &head, &budgets];
+        let arguments: [&[u8]; 6] = [epoch.as_bytes(), &rules, &plans, &head, &budgets, &rows];
         (HOLD.call(&mut self.connection, &keys, &arguments).await.unwrap(), asks)
     }
 
@@ -207,21 +207,18 @@ impl Machine {
 /// An amount of a model.
 pub(super) type Model = BTreeMap<usize, State>;
 
+/// The thresholds that each part was the first to reach, in percent.
+pub(super) type Percents = Vec<Vec<u8>>;
+
 /// What is known of an id.
 #[derive(Clone, Debug)]
 pub(super) enum State {
     Reserved,
     /// With the thresholds that it was the first to reach.
-    Settled(Vec<u8>),
+    Settled(Percents),
     Voided,
-    Estimated,
-    Adjusted(Vec<u8>),
-}
-
-/// A row once it has had its thresholds fired, and those that are new, as bits.
-pub(super) fn fired(account: Account, budget: &Budget) -> (Account, u8) {
-    let (after, _) = account.fire(budget);
-    (after, after.fired & !account.fired)
+    Estimated(Percents),
+    Adjusted(Percents),
 }
 
 /// A row without so much of what was spent.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use rules::budget::Account;
+use rules::budget::{Account, Fired};
 
 use super::machine::{Holds, Machine};
 use super::{Arc, Store, histories, key_of, parts};
@@ -130,7 +130,8 @@ impl Played<'_> {
         let share = |(place, (posted, adjusted, fired)): (usize, &(i64, i64, u8))| {
             let row = self.machine.piece(place);
             let (posted, adjusted) = (parts(*posted), parts(*adjusted));
-            (row.key, Share { posted, adjusted, fired: *fired, expires: row.expires })
+            let fired = percents(*fired);
+            (row.key, Share { posted, adjusted, fired, expires: row.expires, is: row.is })
         };
         let shares: Vec<(Arc<[u8]>, Share)> = shares.iter().enumerate().map(share).collect();
         let open: Vec<_> = open.iter().enumerate().collect();
@@ -141,7 +142,8 @@ impl Played<'_> {
             (self.machine.id(node * 1_000 + 100 + id), [7; 8], state)
         });
         let shares = shares.iter().map(|(key, share)| (key, share));
-        Report::new(self.machine.epoch, shares, open.iter().map(|held| (&**held, 5)), over)
+        let of = (&self.machine.organisation, self.machine.epoch);
+        Report::new(of, shares, open.iter().map(|held| (&**held, 5)), over)
     }
 
     async fn tell(
@@ -178,7 +180,7 @@ impl Played<'_> {
         for (row, (posted, adjusted, fired)) in self.model.rows.iter_mut().zip(shares) {
             row.posted = row.posted.plus(parts(*posted)).unwrap();
             row.adjusted = row.adjusted.plus(parts(*adjusted)).unwrap();
-            row.fired |= fired;
+            row.fired = row.fired.and(percents(*fired));
         }
         for (place, amount) in open.iter().flatten() {
             let row = &mut self.model.rows[*place];
@@ -289,6 +291,11 @@ pub(super) fn each_piece_counts_once_and_money_opens_when_all_have_told() {
             played.is_same(&store)
         })?;
     });
+}
+
+/// A percent for each bit.
+fn percents(bits: u8) -> Fired {
+    (0..8).filter(|bit| bits >> bit & 1 == 1).map(|bit| bit * 12 + 1).collect()
 }
 
 /// As the scripts name the states.
