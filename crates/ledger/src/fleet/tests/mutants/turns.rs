@@ -12,35 +12,29 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "if true then return 0 end",
     ),
     ("the pace is not kept", "max(ring_wait(rest, limit), pace)", "ring_wait(rest, limit)"),
-    ("a block is not kept", "return max(wait, state.b - now, 0)", "return max(wait, 0)"),
+    ("a block is not kept", "local blocked = max(state.b - now, 0)", "local blocked = 0"),
     (
         "what is left is not heard",
         "if state.l >= 0 and state.l < calls then wait",
         "if false then wait",
     ),
     ("the reserve is given away", "(is_high and 0 or reserve)", "0"),
-    ("a weight does not count", "finish[flow] = tag + cost", "finish[flow] = tag + 1"),
+    ("a weight does not count", "tag + cost, flow.n + 1, true", "tag + 1, flow.n + 1, true"),
     ("a turn is not counted", "used, counted_now = used + 1, counted_now + 1", ""),
     (
         "a call stays in its slot for ever",
-        "state.c = state.c - (calls[i] or 0)",
-        "state.c = state.c",
+        "state.c, state.y = state.c - past, state.y + past",
+        "state.y = state.y + past",
     ),
-    ("nodes take each other's turns", "elseif ticket.node ~= node then", "elseif false then"),
-    ("the queue has no end", "tag - state.v >= queue_max * cost or", "false or"),
-    ("patience is not asked", "if wait <= patience then wait = nil end", "wait = nil"),
-    ("one probe after another", "state.p = is_probe and now + PROBE or 0", "state.p = 0"),
+    ("the queue has no end", "if wait > patience or not has_room then", "if wait > patience then"),
+    ("patience is not asked", "if wait > patience or not has_room then", "if not has_room then"),
+    ("one probe after another", "probe == 1 and now + PROBE or 0", "0"),
     (
         "after a block a whole burst goes",
         "state.u, state.a, state.m = burst * window, now,",
         "state.u, state.a, state.m = 0, now,",
     ),
     ("others are not counted", "state.h = over(state.h * 7 + others * 1000, 8)", ""),
-    (
-        "who leaves stays",
-        "for _ = 1, take('I2') do drop(node, take('I8')) end",
-        "for _ = 1, take('I2') do take('I8') end",
-    ),
 ];
 
 /// What histories are too short for.
@@ -50,12 +44,8 @@ const LAWS: &[Law] = &[
     ("a loss", ring::a_store_that_lost_its_keys_grants_nothing_until_a_window_has_passed),
 ];
 
-const FAULTS_OF_LONG: &[(&str, &str, &str)] = &[
-    ("who was away is not told", "if before and now - before > AWAY then forgotten = true end", ""),
-    ("a loss grants a whole quota", "state.c, state.o = quota,", "state.c, state.o = 0,"),
-    ("a node that is gone holds the queue", "now - nodes[of] <= AWAY then", "true then"),
-    ("virtual time goes back", "state.v = max(state.v, ticket.tag)", "state.v = ticket.tag"),
-];
+const FAULTS_OF_LONG: &[(&str, &str, &str)] =
+    &[("a loss grants a whole quota", "state.c, state.o = quota,", "state.c, state.o = 0,")];
 
 #[test]
 fn each_fault_of_the_script_of_quotas_is_found() {
