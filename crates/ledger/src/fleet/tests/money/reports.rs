@@ -76,7 +76,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 impl Model {
     fn heard(&self, node: usize, epoch: u64) -> Heard {
-        let is_of = |told: &Told| told.epoch == epoch && !told.is_excused;
+        let is_of = |told: &Told| told.epoch == epoch;
         let telling = |told: &Told| match told {
             Told { is_excused: true, .. } => Telling::Excused,
             told if !is_of(told) || !told.is_whole => Telling::Awaited,
@@ -96,8 +96,11 @@ impl Model {
     /// A node tells a piece of so many, or only asks: whether the piece counts.
     fn hears(&mut self, node: usize, epoch: u64, of: (u64, u64), names: usize) -> bool {
         let mine = self.nodes.get(NAMES[node]).copied().unwrap_or_default();
-        let is_of = mine.epoch == epoch && !mine.is_excused;
-        let mut mine = if is_of { mine } else { Told { epoch, ..Told::default() } };
+        // One that is excused keeps its place, and is excused no more once it speaks of it.
+        let mut mine = match mine.epoch == epoch {
+            true => Told { is_excused: false, ..mine },
+            false => Told { epoch, ..Told::default() },
+        };
         let (piece, pieces) = of;
         let counts = piece > 0 && piece == mine.pieces + 1 && !mine.is_whole;
         if counts {
@@ -196,10 +199,12 @@ impl Played<'_> {
                 let (organisation, epoch) = (self.machine.organisation.clone(), self.machine.epoch);
                 let of = (NAMES[*node], epoch);
                 let done = excuse(&mut self.machine.connection, &organisation, of).await.unwrap();
-                let has_told = self.counted[*node] > 0;
-                prop_assert_eq!(done, Some(!has_told));
-                if !has_told {
-                    let excused = Told { is_excused: true, ..Told::default() };
+                let mine = self.model.nodes.get(NAMES[*node]).copied().unwrap_or_default();
+                let is_of = mine.epoch == epoch;
+                prop_assert_eq!(done, Some(!(is_of && mine.is_whole)));
+                if done == Some(true) {
+                    let mine = if is_of { mine } else { Told::default() };
+                    let excused = Told { is_excused: true, names: 0, ..mine };
                     self.model.nodes.insert(NAMES[*node].to_owned(), excused);
                 }
                 Ok(())
