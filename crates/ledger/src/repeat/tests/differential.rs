@@ -69,6 +69,20 @@ pub(super) fn redis_says_what_a_node_says() {
     });
 }
 
+/// Two first tries that come to nothing leave no two places: of what comes again one goes.
+#[test]
+pub(super) fn what_came_to_nothing_leaves_no_places() {
+    let store = Store::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let fleet = node(&store.url());
+        is_up(&fleet).await;
+        let history = vec![(0, 0), (0, 0), (6, 0), (6, 1), (1, 0), (1, 0)];
+        assert_eq!(play(&in_memory(), 0, false, &history).await, "GGGW");
+        assert_eq!(play(&in_memory().shared(fleet), 0, false, &history).await, "GGGW");
+    });
+}
+
 #[test]
 pub(super) fn what_redis_forgot_is_not_taken_for_new_by_a_further_try() {
     let store = Store::start();

@@ -9,6 +9,7 @@ const LAWS: &[Law] = &[
         "a silent node",
         differential::a_node_that_goes_silent_leaves_its_place_or_an_outcome_nobody_knows,
     ),
+    ("nothing came of it", differential::what_came_to_nothing_leaves_no_places),
     ("a loss", differential::what_redis_forgot_is_not_taken_for_new_by_a_further_try),
 ];
 
